@@ -1,0 +1,1 @@
+"""Data sets for detection: reading, composing, batching and scoring."""
