@@ -1,0 +1,295 @@
+"""The registry: models by name.
+
+A model is one decorated function in any module of ``zoo/backbones`` or ``zoo/detectors``; nothing else
+lists it::
+
+    @register(task="detection", paper="Ren 2015", summary="Faster R-CNN on AlexNet.", params=12_345_678)
+    def faster_rcnn_alexnet(classes=None, *, anchor_sides=(128, 256, 512)):
+        ...
+        return FasterRCNN(...)
+"""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zoo.model_info import ModelInfo, Task
+from zoo.weights_entry import WeightsEntry, WeightsError, locate
+from zoo.weights_io import WeightsMeta, load_keras_file, load_weights, meta_path, read_meta
+
+if TYPE_CHECKING:
+    import keras
+
+_PACKAGES = ("zoo.backbones", "zoo.detectors")
+_models: dict[str, ModelInfo] = {}
+_discovered: set[str] = set()
+
+Builder = Callable[..., "keras.Model"]
+
+
+class RegistryError(ValueError):
+    """A name or option that the registry does not know; the message says what is known."""
+
+
+def register(
+    *,
+    task: Task,
+    paper: str,
+    summary: str,
+    params: int | None = None,
+    input: str = "",
+    preprocessing: str = "",
+    licence: str = "Apache-2.0",
+    source: str = "",
+    weights: Sequence[WeightsEntry] = (),
+) -> Callable[[Builder], Builder]:
+    """Register the decorated builder under its function name; the arguments are the fields of ``ModelInfo``.
+
+    The builder takes ``classes=None`` and named options with defaults, nothing else: every option must be
+    visible in its signature, so that a misspelt one is an error.
+    """
+
+    def decorate(builder: Builder) -> Builder:
+        name = builder.__name__
+        parameters = list(inspect.signature(builder).parameters.values())
+        if not parameters or parameters[0].name != "classes":
+            raise TypeError(f"{name}: the first parameter of a model builder is `classes=None`")
+        for parameter in parameters[1:]:
+            if parameter.kind is not parameter.KEYWORD_ONLY or parameter.default is parameter.empty:
+                raise TypeError(f"{name}: write the option {parameter.name!r} after `*`, with a default")
+        known = _models.get(name)
+        if known is not None and known.builder.__module__ != builder.__module__:
+            raise ValueError(
+                f"the model name {name!r} of {builder.__module__} is already taken by "
+                f"{known.builder.__module__}"
+            )
+        _models[name] = ModelInfo(
+            name=name,
+            task=task,
+            builder=builder,
+            paper=paper,
+            summary=summary,
+            input=input,
+            preprocessing=preprocessing,
+            licence=licence,
+            source=source,
+            params=params,
+            weights=tuple(weights),
+        )
+        return builder
+
+    return decorate
+
+
+def get(
+    name: str, weights: str | Path | None = None, classes: Sequence[str] | int | None = None, **options: Any
+) -> keras.Model:
+    """Build the model ``name``, with weights if asked.
+
+    Args:
+        name: a name that ``list_models`` lists.
+        weights: ``None`` for random weights; the name of an entry that ``info(name)`` shows; or the path of a
+            ``.weights.h5`` or ``.keras`` file. Classes and options that such a file was made with are used.
+        classes: class names in index order without background (a classifier also takes their number);
+            ``None`` for those of the weights, or else the model's default.
+        **options: named options of the builder; ``info(name)`` shows them. An unknown one is an error.
+
+    Example:
+        >>> model = get("faster_rcnn_alexnet", weights="digits")                     # doctest: +SKIP
+        >>> model = get("faster_rcnn_vgg16", classes=("cat", "dog"))                 # doctest: +SKIP
+        >>> model = get("faster_rcnn_vgg16", weights="runs/cells/model.weights.h5")  # doctest: +SKIP
+    """
+    model_info = info(name)
+    _check_options(model_info, options)
+    path, meta = _find_weights(model_info, weights)
+    classes = _merge_classes(model_info, classes, meta.classes, str(weights))
+    options = _merge_options(options, meta.options, str(weights))
+    _check_options(model_info, options)
+    model = model_info.builder(classes, **options)
+    # Training writes this beside the weights, so that `load` needs no name.
+    model.zoo_meta = WeightsMeta(model=name, classes=_names(model, classes), options=options)
+    if path is not None:
+        load_weights(model, path)
+    return model
+
+
+def load(path: str | Path) -> keras.Model:
+    """A model from what training wrote: a run folder, a ``.keras`` file, or weights with their metadata.
+
+    >>> model = load("runs/cells")                  # doctest: +SKIP
+    >>> model = load("runs/cells/best.weights.h5")  # doctest: +SKIP
+    """
+    path = Path(path)
+    if path.is_dir():
+        found = [path / name for name in ("model.weights.h5", "checkpoint.weights.h5", "model.keras")]
+        present = [candidate for candidate in found if candidate.is_file()]
+        if not present:
+            raise WeightsError(
+                f"{path} is no run folder: it holds none of "
+                f"{', '.join(candidate.name for candidate in found)}; "
+                "give the folder that `zoo train --out` named, or a weights file"
+            )
+        path = present[0]
+    if path.suffix == ".keras":
+        _discover()  # registers the classes that Keras needs to rebuild the model
+        model = load_keras_file(path)
+        model.zoo_meta = read_meta(path) or WeightsMeta(classes=_names(model, None))
+        return model
+    meta = read_meta(path)
+    if meta is None or not meta.model:
+        raise WeightsError(
+            f"{path} does not say which model it belongs to (no metadata inside it and no "
+            f"{meta_path(path).name} beside "
+            "it); name the model: zoo.get(NAME, weights=PATH, classes=...), or --model NAME"
+        )
+    return get(meta.model, weights=path)
+
+
+def list_models(pattern: str = "*", pretrained: bool = False, task: Task | None = None) -> list[str]:
+    """Sorted names of the models that match a shell ``pattern``; ``pretrained``: only those with weights.
+
+    >>> list_models("*vgg*")                  # doctest: +SKIP
+    ['faster_rcnn_vgg16', 'faster_rcnn_vgg19', 'vgg16', 'vgg19']
+    """
+    _discover()
+    return sorted(
+        name
+        for name, model in _models.items()
+        if fnmatch.fnmatchcase(name, pattern)
+        and (model.weights or not pretrained)
+        and (task is None or model.task == task)
+    )
+
+
+def info(name: str) -> ModelInfo:
+    """What is known of the model ``name``; print it.
+
+    >>> print(info("vgg16"))                  # doctest: +SKIP
+    """
+    _discover()
+    if name not in _models:
+        raise RegistryError(f"unknown model {name!r}{_nearest(name, _models)}; zoo.list_models() lists all")
+    return _models[name]
+
+
+def _discover() -> None:
+    """Import every module of the model packages once, so that the decorators in them run."""
+    for package_name in _PACKAGES:
+        package = importlib.import_module(package_name)
+        for module in pkgutil.iter_modules(package.__path__, package_name + "."):
+            if module.name not in _discovered:
+                importlib.import_module(module.name)
+                _discovered.add(module.name)
+
+
+def _nearest(name: str, known: Mapping[str, object] | Sequence[str]) -> str:
+    """``: did you mean a, b?``, or all that is known when nothing is near and the list is short."""
+    near = difflib.get_close_matches(str(name), list(known), n=3, cutoff=0.5)
+    near = near or sorted(k for k in known if str(name) and str(name).lower() in k.lower())[:3]
+    if near:
+        return f": did you mean {' or '.join(repr(k) for k in near)}?"
+    return f"; known: {', '.join(sorted(known)) or 'none'}" if len(known) <= 30 else ""
+
+
+def _find_weights(model: ModelInfo, weights: str | Path | None) -> tuple[Path | None, WeightsMeta]:
+    """The weights file and what it was made with."""
+    if weights is None:
+        return None, WeightsMeta()
+    entry = model.entry(str(weights))
+    if entry is not None:
+        return locate(entry), WeightsMeta(model=model.name, classes=entry.classes, options=entry.options)
+    path = Path(weights)
+    if path.suffix not in (".h5", ".keras") and not path.exists():
+        names = [entry.name for entry in model.weights]
+        raise RegistryError(
+            f"unknown weights {str(weights)!r} for {model.name}{_nearest(str(weights), names)}; or give "
+            "the path of a "
+            ".weights.h5 or .keras file"
+        )
+    if path.is_dir():
+        path = path / "model.weights.h5"
+    if path.suffix == ".keras":
+        whole = read_meta(path) or WeightsMeta()
+        return path, whole
+    meta = read_meta(path) or WeightsMeta()
+    if meta.model and meta.model != model.name:
+        raise WeightsError(
+            f"{path} holds weights of {meta.model}, not of {model.name}; use zoo.load({str(path)!r})"
+        )
+    return path, meta
+
+
+def _check_options(model: ModelInfo, options: Mapping[str, object]) -> None:
+    unknown = [name for name in options if name not in model.options]
+    if unknown:
+        allowed = ", ".join(f"{name}={value!r}" for name, value in model.options.items()) or "none"
+        hint = _nearest(unknown[0], list(model.options)) if model.options else ""
+        raise RegistryError(
+            f"{model.name} has no option {', '.join(map(repr, unknown))}{hint.split(';')[0]}; options "
+            "and defaults: "
+            f"{allowed}"
+        )
+
+
+def _merge_classes(
+    model: ModelInfo, given: Sequence[str] | int | None, stored: tuple[str, ...], weights: str
+) -> Sequence[str] | int | None:
+    if isinstance(given, str):
+        raise RegistryError(
+            f"classes={given!r} is one string; give a sequence of names, such as ({given!r},)"
+        )
+    if given is None:
+        return stored or None
+    if isinstance(given, int):
+        if model.task == "detection":
+            raise RegistryError(f"classes={given}: a detector needs the class names, in index order")
+        if stored and given != len(stored):
+            raise RegistryError(f"classes={given}, but the weights {weights} have {len(stored)} classes")
+        return given
+    names = tuple(given)
+    if not names or not all(isinstance(name, str) and name for name in names):
+        raise RegistryError(f"classes={given!r}: give at least one name, each a string that is not empty")
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise RegistryError(f"classes names {', '.join(twice)} more than once; every class has its own name")
+    if model.task == "detection" and names[0].strip("_").lower() == "background":
+        raise RegistryError(
+            f"classes starts with {names[0]!r}: leave it out, the model adds the background itself"
+        )
+    if stored and names != stored:
+        raise RegistryError(
+            f"the weights {weights} know the classes {', '.join(stored)}, not {', '.join(names)}; leave "
+            "`classes` out "
+            "to use them, or leave `weights` out to start with random weights"
+        )
+    return names
+
+
+def _merge_options(given: Mapping[str, Any], stored: Mapping[str, Any], weights: str) -> dict[str, Any]:
+    """Options of the weights and of the caller together; both may say the same, not different things."""
+    for name in given.keys() & stored.keys():
+        if _plain(given[name]) != _plain(stored[name]):
+            raise RegistryError(
+                f"option {name}={given[name]!r} contradicts the weights {weights}, which were made with "
+                f"{name}={stored[name]!r}; leave it out, or train new weights"
+            )
+    return {**stored, **given}
+
+
+def _plain(value: object) -> object:
+    """Lists and tuples alike, for comparing options with those read from JSON."""
+    return tuple(_plain(item) for item in value) if isinstance(value, list | tuple) else value
+
+
+def _names(model: keras.Model, classes: Sequence[str] | int | None) -> tuple[str, ...]:
+    """The model's own class names, else the given ones, else none."""
+    own = getattr(model, "classes", None)
+    own = classes if own is None or isinstance(own, int) else own
+    return () if own is None or isinstance(own, int) else tuple(own)

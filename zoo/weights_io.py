@@ -1,0 +1,265 @@
+"""Weights files: one HDF5 array per variable, named by its path; names and shapes are checked on loading.
+
+Layout (format version 1): a dataset per variable under its path, for example ``conv1/kernel``; attributes
+of the file: ``zoo_format`` (1), ``model``, ``classes`` (JSON list), ``options`` (JSON object), ``scores``
+(JSON object), ``command``. A group ``_state`` may hold what resuming a training needs; it is no part of the
+weights.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import h5py
+import numpy as np
+
+from zoo.files import save_atomically, save_json
+from zoo.weights_entry import WeightsError
+
+if TYPE_CHECKING:
+    import keras
+
+FORMAT = 1
+STATE_GROUP = "_state"
+SUFFIX = ".weights.h5"
+_SHOWN = 8  # names listed of each kind of mismatch
+
+
+@dataclass(frozen=True)
+class WeightsMeta:
+    """What it takes to build the model that a weights file belongs to, and how the file came to be.
+
+    Attributes:
+        model: name in the registry; empty if the model was not built by ``zoo.get``.
+        classes: class names in index order; empty if unknown.
+        options: builder options, plain JSON values.
+        scores: measured figures, for example ``{"val_map": 0.91}``.
+        command: the command that made the file.
+    """
+
+    model: str = ""
+    classes: tuple[str, ...] = ()
+    options: Mapping[str, object] = field(default_factory=dict)
+    scores: Mapping[str, object] = field(default_factory=dict)
+    command: str = ""
+
+    def to_dict(self) -> dict[str, object]:
+        """Plain values that ``json`` can write; tuples become lists."""
+        return json.loads(json.dumps(asdict(self)))
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, object]) -> WeightsMeta:
+        """The inverse of ``to_dict``; lists inside options become tuples again, as builders declare them."""
+        options = {name: _tuples(value) for name, value in dict(data.get("options") or {}).items()}
+        return cls(
+            model=str(data.get("model") or ""),
+            classes=tuple(data.get("classes") or ()),
+            options=options,
+            scores=dict(data.get("scores") or {}),
+            command=str(data.get("command") or ""),
+        )
+
+
+def _tuples(value: object) -> object:
+    return tuple(_tuples(item) for item in value) if isinstance(value, list | tuple) else value
+
+
+def meta_path(path: str | Path) -> Path:
+    """The JSON file that stands beside a weights or model file: ``model.weights.h5`` -> ``model.json``."""
+    path = Path(path)
+    stem = path.name.removesuffix(SUFFIX) if path.name.endswith(SUFFIX) else path.stem
+    return path.with_name(stem + ".json")
+
+
+def save_meta(meta: WeightsMeta, path: str | Path) -> Path:
+    """Write ``meta`` beside the weights file ``path``; gives the JSON file's path."""
+    return save_json(meta.to_dict(), meta_path(path))
+
+
+def read_meta(path: str | Path) -> WeightsMeta | None:
+    """The metadata inside a weights file of ours, or in the JSON beside it; ``None`` if there is neither."""
+    path = Path(path)
+    if path.suffix == ".h5" and path.is_file():
+        with _open(path) as file:
+            if "zoo_format" in file.attrs:
+                names = ("classes", "options", "scores")
+                data = {name: json.loads(file.attrs.get(name, "null")) for name in names}
+                return WeightsMeta.from_dict(
+                    {**data, "model": file.attrs.get("model"), "command": file.attrs.get("command")}
+                )
+    beside = meta_path(path)
+    if not beside.is_file():
+        return None
+    try:
+        return WeightsMeta.from_dict(json.loads(beside.read_text(encoding="utf-8")))
+    except (ValueError, TypeError, AttributeError) as error:
+        raise WeightsError(
+            f"{beside} does not hold the metadata of a model ({error}); delete it and give the model's "
+            "name, classes "
+            "and options instead"
+        ) from error
+
+
+def weight_names(model: keras.Model) -> dict[str, keras.Variable]:
+    """Every weight of ``model`` by the name it has in a file.
+
+    That is the variable's path without the model's own name: Keras numbers a second model of one process
+    (``faster_rcnn_1/conv1/kernel``), and a name in a file must not depend on that.
+    """
+    found: dict[str, keras.Variable] = {}
+    for variable in model.weights:
+        name = variable.path.removeprefix(model.name + "/")
+        if name in found:
+            raise WeightsError(
+                f"two weights of {model.name} share the name {name!r}; give its layers distinct names"
+            )
+        found[name] = variable
+    return found
+
+
+def save_weights_file(
+    model: keras.Model,
+    path: str | Path,
+    dtype: Literal["float16", "float32"] = "float32",
+    meta: WeightsMeta | None = None,
+    state: Mapping[str, np.ndarray] | None = None,
+) -> Path:
+    """Write the weights of ``model`` to ``path`` (atomically) and give the path back.
+
+    With ``dtype="float16"`` kernels are halved; vectors (biases, batch-norm statistics) stay float32,
+    because they cost next to nothing and a variance may be too small or too large for float16. ``state`` is
+    stored beside the weights under ``_state`` and ignored by ``load_weights_file``.
+
+    >>> save_weights_file(model, "model.weights.h5", "float16", meta)    # doctest: +SKIP
+    """
+    meta = meta or WeightsMeta()
+    with save_atomically(path) as aside, h5py.File(aside, "w") as file:
+        file.attrs["zoo_format"] = FORMAT
+        for name, value in meta.to_dict().items():
+            file.attrs[name] = value if isinstance(value, str) else json.dumps(value)
+        for name, variable in weight_names(model).items():
+            value = np.asarray(variable)
+            if not np.isfinite(value).all():
+                raise WeightsError(
+                    f"{path}: the weight {name!r} holds NaN or infinite values; nothing was written"
+                )
+            if (
+                dtype == "float16"
+                and value.ndim > 1
+                and np.abs(value).max(initial=0) < np.finfo(np.float16).max
+            ):
+                value = value.astype(np.float16)
+            packing = {"compression": "gzip", "shuffle": True} if value.ndim and dtype == "float16" else {}
+            file.create_dataset(name, data=value, **packing)
+        for name, value in (state or {}).items():
+            file.create_dataset(f"{STATE_GROUP}/{name}", data=np.asarray(value))
+    return Path(path)
+
+
+def load_weights_file(model: keras.Model, path: str | Path) -> None:
+    """Load a file written by ``save_weights_file`` into ``model``.
+
+    Every array must have its weight and every weight its array, in the same shape, or nothing is changed
+    and a ``WeightsError`` lists all that differ.
+    """
+    with _open(path) as file:
+        if file.attrs.get("zoo_format") != FORMAT:
+            raise WeightsError(
+                f"{path} has weights format {file.attrs.get('zoo_format')!r}, this version reads "
+                f"{FORMAT}: update the "
+                "package, or load the file with Keras's model.load_weights"
+            )
+        arrays: dict[str, np.ndarray] = {}
+
+        def collect(name: str, item: object) -> None:
+            if isinstance(item, h5py.Dataset) and not name.startswith(STATE_GROUP + "/"):
+                arrays[name] = item[()]
+
+        try:
+            file.visititems(collect)
+        except OSError as error:
+            raise WeightsError(f"{path} is damaged: {error}; fetch or train it again") from error
+    assign_weights(model, arrays, str(path))
+
+
+def assign_weights(model: keras.Model, arrays: Mapping[str, np.ndarray], source: str) -> None:
+    """Set the weights of ``model`` from arrays by name; all or nothing. ``source`` is named in errors."""
+    weights = weight_names(model)
+    missing = sorted(weights.keys() - arrays.keys())
+    left_over = sorted(arrays.keys() - weights.keys())
+    misshapen = [
+        f"{name} {tuple(arrays[name].shape)} in the file, {tuple(weights[name].shape)} in the model"
+        for name in sorted(weights.keys() & arrays.keys())
+        if tuple(arrays[name].shape) != tuple(weights[name].shape)
+    ]
+    kinds = {
+        "missing from the file": missing,
+        "left over in the file": left_over,
+        "of another shape": misshapen,
+    }
+    problems = [
+        f"{len(names)} {kind}: {'; '.join(names[:_SHOWN])}{' ...' if len(names) > _SHOWN else ''}"
+        for kind, names in kinds.items()
+        if names
+    ]
+    if problems:
+        raise WeightsError(
+            f"{source} does not fit the model {model.name} ({len(weights)} weights). {'. '.join(problems)}. "
+            "Were they made with other classes or options, or for another model?"
+        )
+    unusable = [name for name in weights if not np.isfinite(arrays[name]).all()]
+    if unusable:
+        raise WeightsError(
+            f"{source} holds NaN or infinite values in {'; '.join(unusable[:_SHOWN])}; train it again"
+        )
+    for name, variable in weights.items():
+        variable.assign(np.asarray(arrays[name]).astype(np.dtype(variable.dtype)))
+
+
+def load_weights(model: keras.Model, path: str | Path) -> None:
+    """Load ``path`` into ``model``: our own file, Keras's ``.weights.h5``, or a ``.keras`` file's weights."""
+    path = Path(path)
+    if path.suffix == ".keras":
+        whole = load_keras_file(path)
+        arrays = {name: np.asarray(variable) for name, variable in weight_names(whole).items()}
+        assign_weights(model, arrays, str(path))
+        return
+    with _open(path) as file:
+        ours = "zoo_format" in file.attrs
+    if ours:
+        load_weights_file(model, path)
+        return
+    try:
+        model.load_weights(path)
+    except (ValueError, KeyError, OSError) as error:
+        raise WeightsError(f"{path} does not fit the model {model.name}: {error}") from error
+    for name, variable in weight_names(model).items():
+        if not np.isfinite(np.asarray(variable)).all():
+            raise WeightsError(f"{path} holds NaN or infinite values in {name}; train it again")
+
+
+def load_keras_file(path: str | Path) -> keras.Model:
+    """``keras.models.load_model`` with an error that names the file."""
+    import keras
+
+    path = Path(path)
+    if not path.is_file():
+        raise WeightsError(f"{path} does not exist; give the path of a .keras file")
+    try:
+        return keras.models.load_model(path)
+    except (ValueError, KeyError, OSError, TypeError) as error:
+        raise WeightsError(f"{path} cannot be loaded as a Keras model: {error}") from error
+
+
+def _open(path: str | Path) -> h5py.File:
+    path = Path(path)
+    if not path.is_file():
+        raise WeightsError(f"{path} does not exist; give the path of a {SUFFIX} or .keras file")
+    try:
+        return h5py.File(path, "r")
+    except OSError as error:
+        raise WeightsError(f"{path} is not an HDF5 weights file, or is cut short ({error})") from error
