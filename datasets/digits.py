@@ -127,7 +127,7 @@ class _Samples(Sequence):
 
 @dataclass(frozen=True, eq=False)
 class Digit:
-    """One digit of a scene: its ink (h, w) float32 from 0 to 1, the scene pixel of its corner, and its tight box."""
+    """One digit of a scene: ink (h, w) float32 from 0 to 1, the scene pixel of its corner, its tight box."""
 
     label: int
     source: int
@@ -148,7 +148,7 @@ def _digits() -> tuple[np.ndarray, np.ndarray]:
 
 @cache
 def split_indices(split: str) -> np.ndarray:
-    """Which of scikit-learn's 1,797 digits a split may use; the splits share none, each has the classes in balance."""
+    """Which of scikit-learn's 1,797 digits a split may use; the splits share none, all are balanced."""
     labels = _digits()[1]
     rng = np.random.default_rng(_SPLIT_SEED)
     # The k-th digit of every class comes before the (k+1)-th of any: a run of this order is balanced.

@@ -5,12 +5,29 @@ import re
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import (
+    BmpImagePlugin,
+    GifImagePlugin,
+    Image,
+    JpegImagePlugin,
+    PngImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+)
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif")
 
-# Only these decoders are tried: Pillow knows dozens more, some of which start other programs.
-_FORMATS = ("JPEG", "MPO", "PNG", "BMP", "WEBP", "TIFF", "GIF")
+# Only these decoders are tried: Pillow knows dozens more, some of which start other programs. Imported by
+# name, because Image.open(formats=...) fails on one that nothing has registered yet.
+_PLUGINS = (
+    JpegImagePlugin.JpegImageFile,
+    PngImagePlugin.PngImageFile,
+    BmpImagePlugin.BmpImageFile,
+    WebPImagePlugin.WebPImageFile,
+    TiffImagePlugin.TiffImageFile,
+    GifImagePlugin.GifImageFile,
+)
+_FORMATS = tuple(plugin.format for plugin in _PLUGINS)
 _READABLE = "JPEG, PNG, BMP, WebP, TIFF and GIF (first frame) are read"
 _ORIENTATION = 0x0112
 
@@ -19,6 +36,7 @@ class ImageError(ValueError):
     """A picture that cannot be read; the message starts with its name, also kept in ``name``."""
 
     def __init__(self, name: str, problem: str) -> None:
+        """``problem`` says what is wrong and what to do."""
         super().__init__(f"{name}: {problem}")
         self.name = name
         self.problem = problem
@@ -31,8 +49,8 @@ class ImageError(ValueError):
 def read_image(source: str | Path | bytes, name: str | None = None, exif: bool = True) -> np.ndarray:
     """Decode a picture to uint8 RGB of shape (H, W, 3).
 
-    Grayscale, palette, CMYK and 16-bit pictures become 8-bit RGB (16 bits by their high byte); transparency is
-    composited on white; the EXIF orientation that cameras write is applied unless ``exif`` is false; of an
+    Grayscale, palette, CMYK and 16-bit pictures become 8-bit RGB (16 bits by their high byte); transparency
+    is composited on white; the EXIF orientation that cameras write is applied unless ``exif`` is false; of an
     animation the first frame is taken.
 
     Args:
@@ -80,7 +98,7 @@ def image_size(source: str | Path | bytes, name: str | None = None) -> tuple[int
 
 
 def list_images(folder: str | Path) -> list[Path]:
-    """The pictures directly in a folder (by suffix, hidden files left out), in natural order: 2.jpg before 10.jpg.
+    """The pictures directly in a folder, hidden ones left out; in natural order, 2.jpg before 10.jpg.
 
     Raises:
         ImageError: there is no such folder, or no picture in it.
@@ -154,7 +172,7 @@ def _to_rgb(picture: Image.Image, name: str) -> np.ndarray:
 
 
 def _orientation(picture: Image.Image) -> int:
-    """EXIF orientation 1 to 8; 1 where there is none or the block is damaged (the pixels may still be fine)."""
+    """EXIF orientation 1 to 8; 1 where there is none or the block is damaged: the pixels may be fine."""
     try:
         value = picture.getexif().get(_ORIENTATION, 1)
     except Exception:

@@ -18,12 +18,13 @@ Arrays = dict[str, np.ndarray]
 
 
 class Batches:
-    """A data set cut into batches; the same (seed, epoch, step) gives the same batch on any number of workers.
+    """A data set in batches; the same (seed, epoch, step) gives the same batch on any number of workers.
 
-    Elements are ``(x, y)``. x: ``images`` uint8 (B, H, W, 3), each picture at the top left, zeros to the right and
-    below; ``sizes`` int32 (B, 2), the true (height, width); ``image_id`` int32 (B,), the index in the data set.
-    y: ``boxes`` float32 (B, G, 4) in pixels, zeros where there is none; ``classes`` int32 (B, G), -1 where there
-    is no box; ``difficult`` bool (B, G), crowd boxes included. G is the same for all batches.
+    Elements are ``(x, y)``. x: ``images`` uint8 (B, H, W, 3), each picture at the top left, zeros to the
+    right and below; ``sizes`` int32 (B, 2), the true (height, width); ``image_id`` int32 (B,), the index in
+    the data set.
+    y: ``boxes`` float32 (B, G, 4) in pixels, zeros where there is none; ``classes`` int32 (B, G), -1 where
+    there is no box; ``difficult`` bool (B, G), crowd boxes included. G is the same for all batches.
 
     Args:
         dataset: what to read.
@@ -32,8 +33,9 @@ class Batches:
         shuffle: new order each epoch.
         flip: mirror half of the pictures left to right.
         max_boxes: G; None is the data set's largest count, at least 1.
-        drop_remainder: no batch is short: a last one is filled up with other pictures of the epoch, none is left out
-            for ever. False (for evaluation): every picture exactly once, the last batches may be short.
+        drop_remainder: no batch is short: a last one is filled up with other pictures of the epoch, none is
+            left out for ever. False (for evaluation): every picture exactly once, the last batches may be
+            short.
         workers: batches prepared at the same time.
         vertical_flip, rotate90, scale_jitter, colour_jitter: see `zoo.datasets.plan.Augmentation`.
         pad_multiple: H and W are rounded up to a multiple of this, so that fewer different shapes occur.
@@ -62,6 +64,7 @@ class Batches:
         cache: bool = False,
         cache_bytes: int = 2 << 30,
     ) -> None:
+        """Plans the first epoch; reads no picture."""
         for name, value in (("batch_size", batch_size), ("workers", workers), ("pad_multiple", pad_multiple)):
             if value < 1:
                 raise ValueError(f"{name} is at least 1, not {value}")
@@ -115,8 +118,8 @@ class Batches:
     def dataset(self, start_epoch: int = 0, repeat: bool = True, start_step: int = 0) -> "tf.data.Dataset":
         """The batches as a ``tf.data.Dataset``: without end, or one epoch if ``repeat`` is false.
 
-        ``start_epoch`` and ``start_step`` take up a stopped training where it was. If a picture cannot be read, the
-        exception as it was raised is in ``self.error``; TensorFlow passes on its text only.
+        ``start_epoch`` and ``start_step`` take up a stopped training where it was. If a picture cannot be
+        read, the exception as it was raised is in ``self.error``; TensorFlow passes on its text only.
         """
         import tensorflow as tf
 

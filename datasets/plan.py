@@ -1,4 +1,4 @@
-"""Which pictures make up which batch, and how each is changed: arithmetic on (seed, epoch), no picture is touched."""
+"""Which pictures make up which batch, and how each is changed: arithmetic on (seed, epoch), no pixels."""
 
 from dataclasses import dataclass
 
@@ -55,17 +55,18 @@ def make_plan(
 ) -> EpochPlan:
     """Plan one epoch.
 
-    Wide and tall pictures never share a batch, so that padding stays small. Every picture comes at least once.
-    With ``fill`` all batches are full: the last one of a bucket is filled up from the start of the bucket's order.
-    Without it the last one is short and every picture comes exactly once. How many batches there are does not
-    depend on the epoch.
+    Wide and tall pictures never share a batch, so that padding stays small. Every picture comes at least
+    once. With ``fill`` all batches are full: the last one of a bucket is filled up from the start of the
+    bucket's order. Without it the last one is short and every picture comes exactly once. How many batches
+    there are does not depend on the epoch.
 
     Args:
         sizes: (N, 2) heights and widths.
         batch_size: pictures in a batch.
         seed: with ``epoch`` decides everything.
         epoch: counted from 0.
-        shuffle: new order of pictures and batches each epoch; otherwise the data set's order, bucket by bucket.
+        shuffle: new order of pictures and batches each epoch; otherwise the data set's order, bucket by
+            bucket.
         fill: whether every batch is full.
         augmentation: what may be changed.
     """

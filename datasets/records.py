@@ -60,6 +60,7 @@ class DetectionDataset:
     def __init__(
         self, name: str, classes: Iterable[str], samples: Sequence[Sample], notes: Iterable[str] = ()
     ) -> None:
+        """See the class."""
         self.name = name
         self.classes = tuple(classes)
         self.samples = samples
@@ -109,6 +110,7 @@ class Subset(DetectionDataset):
     """Some pictures of another data set."""
 
     def __init__(self, parent: DetectionDataset, indices: Sequence[int]) -> None:
+        """``indices`` count in the parent's order."""
         for index in indices:
             if not 0 <= index < len(parent):
                 raise IndexError(
@@ -126,7 +128,7 @@ class Subset(DetectionDataset):
 
 
 def _as_annotated(image: np.ndarray, sample: Sample) -> np.ndarray:
-    """The picture in the size its annotation speaks of, or an error: boxes of another picture would train nonsense."""
+    """The picture in the size its annotation speaks of, or an error: its boxes would mean nothing."""
     height, width = image.shape[:2]
     if (width, height) == sample.size:
         # Some tools annotate the pixels as stored and ignore the camera's EXIF rotation: so do we, then.

@@ -22,16 +22,18 @@ def load_voc(
     """Read a VOC folder.
 
     The devkit counts pixels from 1 and includes the last one, so a file's (xmin, ymin, xmax, ymax) becomes
-    (xmin - 1, ymin - 1, xmax, ymax) in continuous pixels (Everingham 2010). A box without area is dropped, one
-    partly outside its picture is clipped, one wholly outside is dropped; the data set's ``notes`` name each.
+    (xmin - 1, ymin - 1, xmax, ymax) in continuous pixels (Everingham 2010). A box without area is dropped,
+    one partly outside its picture is clipped, one wholly outside is dropped; the data set's ``notes`` name
+    each.
 
     Args:
-        root: the folder with ``Annotations`` and ``JPEGImages``, or one that holds it as ``VOCdevkit/VOC2007``.
+        root: the folder with ``Annotations`` and ``JPEGImages``, or one that holds it as
+            ``VOCdevkit/VOC2007``.
         split: a file of ``ImageSets/Main`` without ".txt"; None takes every annotation file.
         classes: the class names in the order to number them. None takes those of all annotation files of the
             folder, sorted, so that the splits of one folder agree.
 
-    Example: ``load_voc("VOCdevkit/VOC2007", "trainval").classes`` starts with ``("aeroplane", "bicycle", ...``.
+    Example: ``load_voc("VOCdevkit/VOC2007", "trainval").classes`` is ``("aeroplane", ...)``.
     """
     folder = _find_folder(Path(root))
     ids, notes = _image_ids(folder, split)
@@ -143,7 +145,7 @@ def _checked_classes(classes: Sequence[str]) -> tuple[str, ...]:
 
 
 class _Images:
-    """Finds pictures by name; the folder is listed once, since a look per suffix and picture is slow on network disks."""
+    """Finds pictures by name; the folder is listed once, as a look per suffix is slow on network disks."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder / "JPEGImages"

@@ -63,9 +63,9 @@ def evaluate_voc(
 ) -> VocResult:
     """Match detections with ground truth and measure average precision per class (Everingham 2010, devkit).
 
-    Detections of a class are taken by descending score, ties in the order given. Each goes to the box of its class
-    that it overlaps most in its picture; it is right if the overlap passes ``iou`` and no detection before it took that
-    box. One that goes to a difficult (or crowd) box neither counts nor punishes.
+    Detections of a class are taken by descending score, ties in the order given. Each goes to the box of its
+    class that it overlaps most in its picture; it is right if the overlap passes ``iou`` and no detection
+    before it took that box. One that goes to a difficult (or crowd) box neither counts nor punishes.
 
     Args:
         detections: for each picture, in the order of the ground truth, boxes (D, 4), scores (D,) and 0-based
@@ -203,16 +203,9 @@ def _match(
         ):
             part.append(new)
         first += len(sample)
-    joined = [
-        np.concatenate([np.zeros(0, kind), *parts])
-        for parts, kind in (
-            (scores, float),
-            (labels, int),
-            (overlaps, float),
-            (best_boxes, int),
-            (ignored, bool),
-        )
-    ]
+    kinds = (float, int, float, int, bool)
+    parts = (scores, labels, overlaps, best_boxes, ignored)
+    joined = [np.concatenate([np.zeros(0, kind), *part]) for part, kind in zip(parts, kinds, strict=True)]
     return _Matches(*joined, positives)
 
 
@@ -232,7 +225,7 @@ def _curve(
 
 
 def _checked(given: ImageDetections, sample: Sample, count: int) -> ImageDetections:
-    """One picture's detections as arrays, padding removed; what would spoil the ranking silently is refused."""
+    """One picture's detections as arrays without padding; what would spoil the ranking is refused."""
     boxes, scores, labels = (np.asarray(part) for part in given)
     boxes = boxes.reshape(-1, 4)
     if not len(boxes) == len(scores) == len(labels):
