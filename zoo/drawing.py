@@ -17,10 +17,13 @@ from zoo.label_layout import place_labels
 # 24 vivid colours, each as far as possible from all before it in OKLab (farthest-point search over sRGB
 # with chroma above .10 and lightness .45 to .88); the nearest two are .13 apart. Beyond 24 classes they
 # repeat.
+# fmt: off
 PALETTE = (
-    "#1e88e5 #ff7043 #43be50 #ff0087 #ffd21e #7800e1 #00f0ff #a55a00 #e1b4ff #00693c #f000ff #5aff00 "
-    "#961e5a #1e9687 #b4962d #e1000f #78b4f0 #0000ff #ff78c3 #96e196 #b469b4 #0f5a96 #b400b4 #965aff"
-).split()  # noqa: SIM905 - a list would take a line per colour
+    "#1e88e5", "#ff7043", "#43be50", "#ff0087", "#ffd21e", "#7800e1", "#00f0ff", "#a55a00",
+    "#e1b4ff", "#00693c", "#f000ff", "#5aff00", "#961e5a", "#1e9687", "#b4962d", "#e1000f",
+    "#78b4f0", "#0000ff", "#ff78c3", "#96e196", "#b469b4", "#0f5a96", "#b400b4", "#965aff",
+)
+# fmt: on
 
 MIN_LONG_SIDE = 640  # pixels; pictures smaller than this are enlarged for drawing with scale="auto"
 _ENLARGED_AT_MOST = 16

@@ -1,0 +1,1 @@
+"""Training: the callbacks, and ``train``, which puts them together around Keras's ``fit``."""

@@ -1,0 +1,77 @@
+"""Curves of a training as a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from zoo.files import save_atomically
+
+# Columns of the log that have no curve of their own.
+_NOT_CURVES = ("epoch", "seconds")
+_WIDE = 4.6  # inches per panel
+
+
+def draw_curves(rows: Sequence[dict[str, float]], path: str | Path) -> Path:
+    """Draw the rows of a history as PNG, atomically: losses, validation mAP, other metrics, learning rate.
+
+    Training is a full line, validation (``val_`` columns) a dashed one of the same colour.
+    """
+    # The object interface: pyplot would keep global state and choose a window system.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    panels = _panels(rows)
+    figure = Figure(figsize=(_WIDE * len(panels), 3.4), layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    for axes, (title, names) in zip(
+        np.atleast_1d(figure.subplots(1, len(panels))), panels.items(), strict=True
+    ):
+        _draw_panel(axes, title, names, rows)
+    with save_atomically(path) as aside:
+        canvas.print_png(str(aside))
+    return Path(path)
+
+
+def _panels(rows: Sequence[dict[str, float]]) -> dict[str, list[str]]:
+    """Title -> training columns of each panel that has something to show."""
+    names = dict.fromkeys(name for row in rows for name in row if name not in _NOT_CURVES)
+    bases = list(dict.fromkeys(name.removeprefix("val_") for name in names))
+    losses = [name for name in bases if "loss" in name]
+    rest = [name for name in bases if name not in losses and name not in ("map", "learning_rate")]
+    panels = {
+        "Loss": losses,
+        "Validation mAP": [name for name in bases if name == "map"],
+        "Other metrics": rest,
+        "Learning rate": [name for name in bases if name == "learning_rate"],
+    }
+    return {title: columns for title, columns in panels.items() if columns} or {"Nothing logged": []}
+
+
+def _draw_panel(axes: object, title: str, names: Sequence[str], rows: Sequence[dict[str, float]]) -> None:
+    for number, name in enumerate(names):
+        for column, style in ((name, "-"), (f"val_{name}", "--")):
+            points = [(row["epoch"], row[column]) for row in rows if np.isfinite(row.get(column, np.nan))]
+            if points:
+                marker = "o" if len(points) < 30 else None
+                label = column.replace("_", " ")
+                x, y = zip(*points, strict=True)
+                axes.plot(x, y, style, color=f"C{number % 10}", marker=marker, markersize=3, label=label)
+    axes.set(title=title, xlabel="epoch")
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    if title == "Validation mAP":
+        top = max((row["val_map"] for row in rows if np.isfinite(row.get("val_map", np.nan))), default=0.0)
+        axes.set_ylim(0, 1)
+        axes.axhline(top, color="gray", linewidth=0.8, linestyle=":")
+        axes.set_title(f"{title} (best {top:.3f})")
+    elif title == "Learning rate":
+        axes.set_ylim(bottom=0)
+        axes.ticklabel_format(axis="y", scilimits=(-2, 3))
+    elif axes.lines:
+        axes.legend(frameon=False, fontsize=7)
+        # One spike of the first epochs must not flatten all that follows.
+        axes.set_ylim(bottom=0)

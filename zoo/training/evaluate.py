@@ -1,0 +1,100 @@
+"""Runs a detector over a data set and measures it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, Protocol
+
+import numpy as np
+
+from zoo.datasets.records import DetectionDataset
+from zoo.datasets.voc_metrics import VocResult, evaluate_voc
+from zoo.detections import Detections
+
+
+class Detector(Protocol):
+    """What an evaluated model has to offer; any object that has it will do."""
+
+    classes: tuple[str, ...]
+
+    def detect(
+        self, x: Sequence[np.ndarray], score_threshold: float | None = None, batch_size: int = 1
+    ) -> list[Detections]:
+        """Detections of each image."""
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """What came of it.
+
+    Attributes:
+        result: AP per class, mAP and the curves.
+        detections: one entry per image, in the order of the data set.
+        seconds: time inside ``model.detect``: preprocessing, network, NMS, and the first call's tracing;
+            reading files is left out.
+    """
+
+    result: VocResult
+    detections: list[Detections]
+    seconds: float
+
+    @property
+    def images_per_second(self) -> float:
+        """Speed; 0 for an empty data set."""
+        return len(self.detections) / self.seconds if self.seconds else 0.0
+
+
+def evaluate(
+    model: Detector,
+    dataset: DetectionDataset,
+    *,
+    score_threshold: float = 0.05,
+    iou: float = 0.5,
+    interpolation: Literal["11point", "area"] = "11point",
+    batch_size: int = 4,
+    progress: Callable[[int], None] | None = None,
+) -> Evaluation:
+    """Average precision of ``model`` on ``dataset``.
+
+    Args:
+        model: has ``classes`` and ``detect``; its classes must be those of the data set, in the same order.
+        dataset: ground truth; load it with ``classes=model.classes``.
+        score_threshold: detections below it are left out (.05 as in py-faster-rcnn).
+        iou: overlap that a detection needs (more than it, as in the VOC devkit).
+        interpolation: ``"11point"`` (VOC 2007) or ``"area"`` (VOC 2010 on).
+        batch_size: images of similar size that the model takes at once.
+        progress: called with the number of images after each piece.
+
+    Example:
+        >>> evaluate(model, zoo.datasets.load("digits", "test")).result.map    # doctest: +SKIP
+    """
+    check_classes(model.classes, dataset)
+    found: list[Detections] = []
+    seconds = 0.0
+    # A bounded number of images in memory, several batches of them: the model groups them by size.
+    piece = max(16, 4 * batch_size)
+    for start in range(0, len(dataset), piece):
+        indices = range(start, min(start + piece, len(dataset)))
+        images = [dataset.image(index) for index in indices]
+        started = time.perf_counter()
+        results = model.detect(images, score_threshold=score_threshold, batch_size=batch_size)
+        seconds += time.perf_counter() - started
+        paths = [dataset.sample(index).path for index in indices]
+        found += [replace(result, path=path) for result, path in zip(results, paths, strict=True)]
+        if progress is not None:
+            progress(len(indices))
+    triples = [(one.boxes, one.scores, one.classes) for one in found]
+    return Evaluation(evaluate_voc(triples, dataset, iou=iou, interpolation=interpolation), found, seconds)
+
+
+def check_classes(classes: Sequence[str], dataset: DetectionDataset) -> None:
+    """Raise if a model's classes are not those of the data set, in order: indices would mean other things."""
+    if tuple(classes) != tuple(dataset.classes):
+        raise ValueError(
+            f"the model knows the classes {', '.join(classes)}, the data set {dataset.name} has "
+            f"{', '.join(dataset.classes)}; load the data set with classes=model.classes, or build the "
+            "model with "
+            "classes=dataset.classes"
+        )

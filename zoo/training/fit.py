@@ -1,0 +1,220 @@
+"""Trains a detector: plain ``compile`` and ``fit`` with the callbacks of this package."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import keras
+
+from zoo.datasets.pipeline import Batches
+from zoo.datasets.records import DetectionDataset
+from zoo.training.checkpoint import Checkpoint, Progress, load_checkpoint, read_progress
+from zoo.training.evaluate import check_classes
+from zoo.training.history import HistoryLog
+from zoo.training.limits import StopAtStep, TimeBudget
+from zoo.training.schedule import Shape, WarmupDecay
+from zoo.training.stop_on_nan import StopOnNan
+from zoo.training.voc_map import VocMap
+from zoo.weights_io import WeightsMeta, load_weights_file, read_meta, save_meta, save_weights_file
+
+CHECKPOINT, BEST, FINAL = "checkpoint.weights.h5", "best.weights.h5", "model.weights.h5"
+_WITHOUT_END = 10_000  # epochs, of a training that the clock ends
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How the weights are stepped; the defaults are those of py-faster-rcnn except for the warm-up.
+
+    Attributes:
+        learning_rate: the highest; .001 with images of ~600x800 there, to be raised with the batch size.
+        momentum: of SGD.
+        weight_decay: Caffe's meaning, a pull inside the gradient. Keras's decay acts outside the momentum,
+            so that it is given ``weight_decay / (1 - momentum)``: the same pull once the momentum has
+            settled. Vectors (biases, batch-norm scales) are left out.
+        warmup_steps: length of the linear warm-up; ``None`` for a twentieth of the training, at most 500
+        steps.
+        schedule: ``"step"``, ``"cosine"`` or ``"constant"``, see ``WarmupDecay``.
+        clipnorm: limit of the norm of all gradients together; ``None`` for none.
+        ema: momentum of an average of the weights, for example .998, used for validation and kept at the end;
+            ``None`` for none.
+        seed: of the data's order and augmentation.
+    """
+
+    learning_rate: float = 0.001
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    warmup_steps: int | None = None
+    schedule: Shape = "step"
+    clipnorm: float | None = None
+    ema: float | None = None
+    seed: int = 0
+
+
+def train(
+    model: keras.Model,
+    train_data: DetectionDataset | Batches,
+    val_data: DetectionDataset | None = None,
+    *,
+    out: str | Path,
+    epochs: int | None = None,
+    steps: int | None = None,
+    minutes: float | None = None,
+    batch_size: int = 2,
+    recipe: Recipe | None = None,
+    val_every: int = 1,
+    keep: Literal["best", "last"] = "best",
+    resume: bool = False,
+    tensorboard: bool = True,
+    jit_compile: bool | Literal["auto"] = "auto",
+    verbose: int | Literal["auto"] = "auto",
+    command: str = "",
+) -> keras.callbacks.History:
+    """Train ``model`` and leave everything about it in the folder ``out``.
+
+    The folder then holds ``model.weights.h5`` and ``model.json`` (``zoo.load(out)`` reads both),
+    ``best.weights.h5``, ``checkpoint.weights.h5``, ``history.csv``, ``curves.png`` and ``tensorboard/``.
+
+    Args:
+        model: a detector whose ``classes`` are those of the data.
+        train_data: a data set, mirrored at random; or ``Batches`` with an augmentation of your own.
+        val_data: measured by loss and mAP; ``None`` for no validation.
+        out: folder for all files; it is made.
+        epochs: length in epochs. Give one of ``epochs``, ``steps``, ``minutes``.
+        steps: length in steps (batches).
+        minutes: length in minutes; the schedule follows the clock, validation included.
+        batch_size: images a step; ignored for ``Batches``.
+        recipe: learning rate and the like.
+        val_every: epochs between two measurements of mAP.
+        keep: which weights end up in ``model.weights.h5`` and in ``model``: those of the best validation
+            mAP (of the last step without ``val_data``), or of the last step.
+        resume: go on from the checkpoint in ``out``, if there is one, with the settings it was started
+            with; the weights come out as if the training had never stopped. ``epochs`` or ``steps`` may be
+            raised.
+        tensorboard: write TensorBoard logs.
+        jit_compile: as in ``compile``. XLA compiles anew for each new image size.
+        verbose: as in ``fit``.
+        command: the command line, kept in ``model.json``.
+
+    Example:
+        >>> data = zoo.datasets.load("digits", "train")                                       # doctest: +SKIP
+        >>> model = zoo.get("faster_rcnn_alexnet", classes=data.classes)                      # doctest: +SKIP
+        >>> history = zoo.train(model, data, epochs=10, out="runs/digits")                    # doctest: +SKIP
+    """
+    recipe, out = recipe or Recipe(), Path(out)
+    batches = train_data if isinstance(train_data, Batches) else Batches(train_data, batch_size, recipe.seed)
+    check_classes(model.classes, batches.source)
+    if keep not in ("best", "last"):
+        raise ValueError(f"keep={keep!r}; choose 'best' or 'last'")
+    total = _total_steps(epochs, steps, minutes, batches.steps_per_epoch)
+    settings = {**vars(recipe), "batch_size": batches.batch_size, "images": len(batches.source)}
+    meta = replace(getattr(model, "zoo_meta", WeightsMeta()), classes=tuple(model.classes), command=command)
+    checkpoint = out / CHECKPOINT
+    done = read_progress(checkpoint) if resume and checkpoint.is_file() else Progress(0, settings, [])
+    _check_settings(done.settings, settings, checkpoint)
+    if not resume and checkpoint.is_file():
+        raise ValueError(
+            f"{out} holds a training already ({CHECKPOINT}); resume it, or choose another folder"
+        )
+
+    warmup = min(500, total // 20) if recipe.warmup_steps is None else recipe.warmup_steps
+    schedule = WarmupDecay(recipe.learning_rate, total, warmup, recipe.schedule)
+    model.compile(optimizer=_optimizer(model, recipe, schedule, minutes is not None), jit_compile=jit_compile)
+    if done.epoch:
+        load_checkpoint(model, checkpoint)
+
+    log = HistoryLog(out, done.history)
+    budget = None if minutes is None else TimeBudget(minutes, schedule, batches.steps_per_epoch, done.elapsed)
+    voc_map = None
+    if val_data is not None:
+        voc_map = VocMap(val_data, val_every, batches.batch_size, out / BEST, meta, done.best)
+
+    def progress(epoch: int) -> Progress:
+        best = -1.0 if voc_map is None else voc_map.best
+        return Progress(epoch, settings, log.rows, best, 0.0 if budget is None else budget.elapsed)
+
+    callbacks = [StopOnNan(batches), budget or StopAtStep(total, batches.steps_per_epoch), voc_map, log]
+    if tensorboard:
+        callbacks.append(keras.callbacks.TensorBoard(str(out / "tensorboard"), write_graph=False))
+    callbacks.append(Checkpoint(checkpoint, progress, meta))
+    validation = None
+    if val_data is not None:
+        val_batches = Batches(val_data, batches.batch_size, shuffle=False, flip=False, drop_remainder=False)
+        validation = val_batches.dataset(repeat=False)
+    try:
+        history = model.fit(
+            batches.dataset(start_epoch=done.epoch),
+            initial_epoch=done.epoch,
+            epochs=max(done.epoch, math.ceil(total / batches.steps_per_epoch)),
+            steps_per_epoch=batches.steps_per_epoch,
+            validation_data=validation,
+            shuffle=False,  # Batches has shuffled already; Keras would warn that it cannot
+            callbacks=[callback for callback in callbacks if callback is not None],
+            verbose=verbose,
+        )
+    except Exception as error:
+        # TensorFlow wraps what goes wrong while reading a picture in pages of text; the reader kept the
+        # real one.
+        if batches.error is not None:
+            raise batches.error from error
+        raise
+    _save_result(model, out, keep, meta, log.rows)
+    return history
+
+
+def _total_steps(epochs: int | None, steps: int | None, minutes: float | None, steps_per_epoch: int) -> int:
+    given = {"epochs": epochs, "steps": steps, "minutes": minutes}
+    named = [name for name, value in given.items() if value is not None]
+    if len(named) != 1:
+        raise ValueError(f"give one of epochs, steps and minutes; given: {', '.join(named) or 'none'}")
+    if given[named[0]] <= 0:
+        raise ValueError(f"{named[0]}={given[named[0]]}; give a positive number")
+    if minutes is not None:
+        return _WITHOUT_END * steps_per_epoch
+    return steps if epochs is None else epochs * steps_per_epoch
+
+
+def _check_settings(stored: Mapping[str, object], given: Mapping[str, object], path: Path) -> None:
+    differ = [
+        f"{name} {stored.get(name)!r} then, {given[name]!r} now"
+        for name in given
+        if stored.get(name) != given[name]
+    ]
+    if differ:
+        raise ValueError(
+            f"{path} was written with other settings: {'; '.join(differ)}; resume with the same, or "
+            "choose another folder"
+        )
+
+
+def _optimizer(
+    model: keras.Model, recipe: Recipe, schedule: WarmupDecay, by_clock: bool
+) -> keras.optimizers.SGD:
+    optimizer = keras.optimizers.SGD(
+        learning_rate=recipe.learning_rate if by_clock else schedule,
+        momentum=recipe.momentum,
+        weight_decay=recipe.weight_decay / (1 - recipe.momentum) if recipe.weight_decay else None,
+        global_clipnorm=recipe.clipnorm,
+        use_ema=recipe.ema is not None,
+        ema_momentum=0.99 if recipe.ema is None else recipe.ema,
+    )
+    vectors = [variable for variable in model.trainable_variables if len(variable.shape) < 2]
+    optimizer.exclude_from_weight_decay(var_list=vectors)
+    return optimizer
+
+
+def _save_result(
+    model: keras.Model, out: Path, keep: str, meta: WeightsMeta, rows: list[dict[str, float]]
+) -> None:
+    """Write the final weights and their description; the model is left with these weights."""
+    scores = dict(rows[-1]) if rows else {}
+    if keep == "best" and (out / BEST).is_file():
+        load_weights_file(model, out / BEST)
+        best = read_meta(out / BEST)
+        scores = dict(best.scores) if best is not None else {}
+    meta = replace(meta, scores=scores)
+    save_weights_file(model, out / FINAL, meta=meta)
+    save_meta(meta, out / FINAL)
