@@ -91,7 +91,8 @@ def image_size(source: str | Path | bytes, name: str | None = None) -> tuple[int
     try:
         with Image.open(stream, formats=_FORMATS) as picture:
             width, height = picture.size
-            turned = _orientation(picture) >= 5
+            # Of a TIFF, Pillow gives the upright size.
+            turned = picture.format != "TIFF" and _orientation(picture) >= 5
     except Exception as error:
         raise _explain(error, _bytes(source, name)[0], name) from error
     return (width, height) if turned else (height, width)

@@ -133,7 +133,7 @@ def voc_ap(recall: np.ndarray, precision: np.ndarray, interpolation: str = "11po
 def proposal_recall(
     proposals: Sequence[np.ndarray], ground_truth: DetectionDataset | Sequence[Sample], iou: float = 0.5
 ) -> float:
-    """Share of the ground-truth boxes (difficult ones left out) that some proposal overlaps by at least ``iou``.
+    """Share of the ground-truth boxes, difficult ones left out, that a proposal overlaps by ``iou`` or more.
 
     Args:
         proposals: for each picture (P, 4) boxes, of whatever class.
@@ -170,7 +170,7 @@ def box_iou(boxes: np.ndarray, others: np.ndarray, plus_one: bool = False) -> np
 
 @dataclass(frozen=True, eq=False)
 class _Matches:
-    """All detections of all pictures in a row, each with the ground-truth box of its class it overlaps most."""
+    """All detections of all pictures in a row, each with the box of its class that it overlaps most."""
 
     score: np.ndarray
     label: np.ndarray
