@@ -289,6 +289,9 @@ def test_proposal_recall():
                 hit += any(loop_overlap(box, sample.boxes[number], 0.0) >= 0.5 for box in boxes)
         expected = hit / total if total else float("nan")
         assert proposal_recall(proposals, samples) == pytest.approx(expected, nan_ok=True)
+    half = np.array([[0, 0, 10, 5]])
+    assert proposal_recall([half], [one([[0, 0, 10, 10]])]) == 1  # reaching is enough
+    assert proposal_recall([half], [one([[0, 0, 10, 10]])], iou=0.51) == 0
     with pytest.raises(ValueError, match="proposals of 0 pictures"):
         proposal_recall([], [one([[0, 0, 1, 1]])])
 
