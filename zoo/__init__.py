@@ -27,8 +27,9 @@ _PUBLIC = {
     "WeightsEntry": "zoo.weights_entry",
     "Detections": "zoo.detections",
     "draw": "zoo.drawing",
-    "contact_sheet": "zoo.drawing",
+    "contact_sheet": "zoo.sheets",
     "train": "zoo.training.fit",
+    "Recipe": "zoo.training.fit",
     "evaluate": "zoo.training.evaluate",
 }
 

@@ -99,7 +99,8 @@ def as_image(array: Source, name: str = "array") -> np.ndarray:
     the others.
     """
     if isinstance(array, Image.Image):
-        return np.array(array.convert("RGBA") if "A" in array.getbands() else array.convert("RGB"))[..., :3]
+        transparent = "A" in array.getbands() or "transparency" in array.info
+        return as_image(np.asarray(array.convert("RGBA" if transparent else "RGB")), name)
     if not _is_array(array):
         raise ImageError(name, f"a {type(array).__name__} is no image; {_ALLOWED}")
     pixels = np.asarray(array)

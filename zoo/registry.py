@@ -11,15 +11,15 @@ lists it::
 
 from __future__ import annotations
 
-import difflib
 import fnmatch
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from zoo.arguments import RegistryError, check_options, merge_classes, merge_options, nearest
 from zoo.model_info import ModelInfo, Task
 from zoo.weights_entry import WeightsEntry, WeightsError, locate
 from zoo.weights_io import WeightsMeta, load_keras_file, load_weights, meta_path, read_meta
@@ -32,10 +32,6 @@ _models: dict[str, ModelInfo] = {}
 _discovered: set[str] = set()
 
 Builder = Callable[..., "keras.Model"]
-
-
-class RegistryError(ValueError):
-    """A name or option that the registry does not know; the message says what is known."""
 
 
 def register(
@@ -107,11 +103,11 @@ def get(
         >>> model = get("faster_rcnn_vgg16", weights="runs/cells/model.weights.h5")  # doctest: +SKIP
     """
     model_info = info(name)
-    _check_options(model_info, options)
+    check_options(model_info, options)
     path, meta = _find_weights(model_info, weights)
-    classes = _merge_classes(model_info, classes, meta.classes, str(weights))
-    options = _merge_options(options, meta.options, str(weights))
-    _check_options(model_info, options)
+    classes = merge_classes(model_info, classes, meta.classes, str(weights))
+    options = merge_options(options, meta.options, str(weights))
+    check_options(model_info, options)
     model = model_info.builder(classes, **options)
     # Training writes this beside the weights, so that `load` needs no name.
     model.zoo_meta = WeightsMeta(model=name, classes=_names(model, classes), options=options)
@@ -120,8 +116,11 @@ def get(
     return model
 
 
-def load(path: str | Path) -> keras.Model:
+def load(path: str | Path, **options: Any) -> keras.Model:
     """A model from what training wrote: a run folder, a ``.keras`` file, or weights with their metadata.
+
+    ``options`` are those of the model's builder that its weights do not settle, such as a limit on
+    detections.
 
     >>> model = load("runs/cells")                  # doctest: +SKIP
     >>> model = load("runs/cells/best.weights.h5")  # doctest: +SKIP
@@ -138,6 +137,10 @@ def load(path: str | Path) -> keras.Model:
             )
         path = present[0]
     if path.suffix == ".keras":
+        if options:
+            raise RegistryError(
+                f"{path} rebuilds its model as it was saved; leave the options {', '.join(options)} out"
+            )
         _discover()  # registers the classes that Keras needs to rebuild the model
         model = load_keras_file(path)
         model.zoo_meta = read_meta(path) or WeightsMeta(classes=_names(model, None))
@@ -149,7 +152,7 @@ def load(path: str | Path) -> keras.Model:
             f"{meta_path(path).name} beside "
             "it); name the model: zoo.get(NAME, weights=PATH, classes=...), or --model NAME"
         )
-    return get(meta.model, weights=path)
+    return get(meta.model, weights=path, **options)
 
 
 def list_models(pattern: str = "*", pretrained: bool = False, task: Task | None = None) -> list[str]:
@@ -175,7 +178,7 @@ def info(name: str) -> ModelInfo:
     """
     _discover()
     if name not in _models:
-        raise RegistryError(f"unknown model {name!r}{_nearest(name, _models)}; zoo.list_models() lists all")
+        raise RegistryError(f"unknown model {name!r}{nearest(name, _models)}; zoo.list_models() lists all")
     return _models[name]
 
 
@@ -189,15 +192,6 @@ def _discover() -> None:
                 _discovered.add(module.name)
 
 
-def _nearest(name: str, known: Mapping[str, object] | Sequence[str]) -> str:
-    """``: did you mean a, b?``, or all that is known when nothing is near and the list is short."""
-    near = difflib.get_close_matches(str(name), list(known), n=3, cutoff=0.5)
-    near = near or sorted(k for k in known if str(name) and str(name).lower() in k.lower())[:3]
-    if near:
-        return f": did you mean {' or '.join(repr(k) for k in near)}?"
-    return f"; known: {', '.join(sorted(known)) or 'none'}" if len(known) <= 30 else ""
-
-
 def _find_weights(model: ModelInfo, weights: str | Path | None) -> tuple[Path | None, WeightsMeta]:
     """The weights file and what it was made with."""
     if weights is None:
@@ -209,7 +203,7 @@ def _find_weights(model: ModelInfo, weights: str | Path | None) -> tuple[Path | 
     if path.suffix not in (".h5", ".keras") and not path.exists():
         names = [entry.name for entry in model.weights]
         raise RegistryError(
-            f"unknown weights {str(weights)!r} for {model.name}{_nearest(str(weights), names)}; or give "
+            f"unknown weights {str(weights)!r} for {model.name}{nearest(str(weights), names)}; or give "
             "the path of a "
             ".weights.h5 or .keras file"
         )
@@ -224,68 +218,6 @@ def _find_weights(model: ModelInfo, weights: str | Path | None) -> tuple[Path | 
             f"{path} holds weights of {meta.model}, not of {model.name}; use zoo.load({str(path)!r})"
         )
     return path, meta
-
-
-def _check_options(model: ModelInfo, options: Mapping[str, object]) -> None:
-    unknown = [name for name in options if name not in model.options]
-    if unknown:
-        allowed = ", ".join(f"{name}={value!r}" for name, value in model.options.items()) or "none"
-        hint = _nearest(unknown[0], list(model.options)) if model.options else ""
-        raise RegistryError(
-            f"{model.name} has no option {', '.join(map(repr, unknown))}{hint.split(';')[0]}; options "
-            "and defaults: "
-            f"{allowed}"
-        )
-
-
-def _merge_classes(
-    model: ModelInfo, given: Sequence[str] | int | None, stored: tuple[str, ...], weights: str
-) -> Sequence[str] | int | None:
-    if isinstance(given, str):
-        raise RegistryError(
-            f"classes={given!r} is one string; give a sequence of names, such as ({given!r},)"
-        )
-    if given is None:
-        return stored or None
-    if isinstance(given, int):
-        if model.task == "detection":
-            raise RegistryError(f"classes={given}: a detector needs the class names, in index order")
-        if stored and given != len(stored):
-            raise RegistryError(f"classes={given}, but the weights {weights} have {len(stored)} classes")
-        return given
-    names = tuple(given)
-    if not names or not all(isinstance(name, str) and name for name in names):
-        raise RegistryError(f"classes={given!r}: give at least one name, each a string that is not empty")
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise RegistryError(f"classes names {', '.join(twice)} more than once; every class has its own name")
-    if model.task == "detection" and names[0].strip("_").lower() == "background":
-        raise RegistryError(
-            f"classes starts with {names[0]!r}: leave it out, the model adds the background itself"
-        )
-    if stored and names != stored:
-        raise RegistryError(
-            f"the weights {weights} know the classes {', '.join(stored)}, not {', '.join(names)}; leave "
-            "`classes` out "
-            "to use them, or leave `weights` out to start with random weights"
-        )
-    return names
-
-
-def _merge_options(given: Mapping[str, Any], stored: Mapping[str, Any], weights: str) -> dict[str, Any]:
-    """Options of the weights and of the caller together; both may say the same, not different things."""
-    for name in given.keys() & stored.keys():
-        if _plain(given[name]) != _plain(stored[name]):
-            raise RegistryError(
-                f"option {name}={given[name]!r} contradicts the weights {weights}, which were made with "
-                f"{name}={stored[name]!r}; leave it out, or train new weights"
-            )
-    return {**stored, **given}
-
-
-def _plain(value: object) -> object:
-    """Lists and tuples alike, for comparing options with those read from JSON."""
-    return tuple(_plain(item) for item in value) if isinstance(value, list | tuple) else value
 
 
 def _names(model: keras.Model, classes: Sequence[str] | int | None) -> tuple[str, ...]:

@@ -236,7 +236,9 @@ def load_weights(model: keras.Model, path: str | Path) -> None:
     try:
         model.load_weights(path)
     except (ValueError, KeyError, OSError) as error:
-        raise WeightsError(f"{path} does not fit the model {model.name}: {error}") from error
+        # Keras prints whole arrays after the first line.
+        reason = str(error).strip().partition("\n")[0]
+        raise WeightsError(f"{path} does not fit the model {model.name}: {reason}") from error
     for name, variable in weight_names(model).items():
         if not np.isfinite(np.asarray(variable)).all():
             raise WeightsError(f"{path} holds NaN or infinite values in {name}; train it again")
@@ -252,7 +254,9 @@ def load_keras_file(path: str | Path) -> keras.Model:
     try:
         return keras.models.load_model(path)
     except (ValueError, KeyError, OSError, TypeError) as error:
-        raise WeightsError(f"{path} cannot be loaded as a Keras model: {error}") from error
+        # Keras nests its complaints, each with a whole configuration; the last line is the cause.
+        reason = str(error).strip().rpartition("\n")[2]
+        raise WeightsError(f"{path} cannot be loaded as a Keras model: {reason}") from error
 
 
 def _open(path: str | Path) -> h5py.File:

@@ -16,7 +16,7 @@ def averaged_weights(model: keras.Model) -> Iterator[None]:
     if optimizer is None or not getattr(optimizer, "use_ema", False) or not optimizer.built:
         yield
         return
-    trained = [np.array(variable) for variable in model.trainable_weights]
+    trained = [np.asarray(variable).copy() for variable in model.trainable_weights]
     optimizer.finalize_variable_values(model.trainable_weights)
     try:
         yield

@@ -39,7 +39,8 @@ def _panels(rows: Sequence[dict[str, float]]) -> dict[str, list[str]]:
     """Title -> training columns of each panel that has something to show."""
     names = dict.fromkeys(name for row in rows for name in row if name not in _NOT_CURVES)
     bases = list(dict.fromkeys(name.removeprefix("val_") for name in names))
-    losses = [name for name in bases if "loss" in name]
+    shares = ("recall", "precision", "accuracy", "iou", "map")
+    losses = [n for n in bases if n != "learning_rate" and not any(share in n for share in shares)]
     rest = [name for name in bases if name not in losses and name not in ("map", "learning_rate")]
     panels = {
         "Loss": losses,

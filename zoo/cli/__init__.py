@@ -1,0 +1,1 @@
+"""The console command ``zoo``: one module per subcommand, ``main`` puts them together."""

@@ -1,0 +1,122 @@
+"""``zoo list`` and ``zoo info``, and choosing a model by ``--model``, ``--weights`` and ``--option``."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import zoo
+from zoo.cli.console import out, say, table
+
+if TYPE_CHECKING:
+    import keras
+
+# Name of the weights entry that ships with the package.
+_SHIPPED = "digits"
+
+
+def add_commands(commands: argparse._SubParsersAction) -> None:
+    """Add ``list`` and ``info``."""
+    listing = commands.add_parser("list", help="list the models")
+    listing.add_argument(
+        "pattern", nargs="?", default="*", help="part of a name, or a pattern such as '*vgg*'"
+    )
+    listing.add_argument("--pretrained", action="store_true", help="only models that have weights")
+    listing.add_argument("--task", choices=("detection", "classification"))
+    listing.set_defaults(run=_list)
+    info = commands.add_parser("info", help="tell all about a model")
+    info.add_argument("name")
+    info.set_defaults(run=lambda args: say(str(zoo.info(args.name))) or 0)
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """Add ``--model``, ``--weights`` and ``--option``."""
+    parser.add_argument("--model", metavar="NAME", help="a name that `zoo list` shows")
+    parser.add_argument(
+        "--weights",
+        metavar="NAME|PATH",
+        help="weights that `zoo info` shows, a run folder of `zoo train`, or a .weights.h5 or .keras file",
+    )
+    parser.add_argument(
+        "--option",
+        metavar="NAME=VALUE",
+        action="append",
+        default=[],
+        type=_option,
+        help="an option of the model as a Python value, such as 'anchor_sides=(24, 48, 96)'; may be repeated",
+    )
+
+
+def trained_model(args: argparse.Namespace) -> keras.Model:
+    """The model, with weights, that ``--model`` and ``--weights`` ask for; the shipped one by default."""
+    options = dict(args.option)
+    if args.weights is None:
+        name = args.model or _shipped_detector()
+        entries = zoo.info(name).weights
+        if not entries:
+            raise ValueError(
+                f"{name} has no weights of its own; give --weights PATH, or train it with `zoo train`"
+            )
+        return zoo.get(name, weights=entries[0].name, **options)
+    if args.model is None and Path(args.weights).exists():
+        return zoo.load(args.weights, **options)
+    return zoo.get(args.model or _model_with(args.weights), weights=args.weights, **options)
+
+
+def describe(model: keras.Model) -> str:
+    """Name and number of parameters, for a headline."""
+    meta = getattr(model, "zoo_meta", None)
+    return f"{(meta and meta.model) or model.name} ({model.count_params():,} parameters)"
+
+
+def _option(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals or not name.isidentifier():
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
+    try:
+        return name, ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return name, value  # a bare word is a string
+
+
+def _list(args: argparse.Namespace) -> int:
+    pattern = args.pattern if any(mark in args.pattern for mark in "*?[") else f"*{args.pattern}*"
+    names = zoo.list_models(pattern, pretrained=args.pretrained, task=args.task)
+    if not names:
+        known = ", ".join(zoo.list_models()) or "none"
+        raise ValueError(f"no model matches {args.pattern!r}; all models: {known}")
+    rows = table("Model", "Task", "Parameters", "Paper", "Weights", right=("Parameters",))
+    for name in names:
+        model = zoo.info(name)
+        # Counting undeclared parameters would build the model: `zoo info` does that.
+        count = f"{model.params:,}" if model.params is not None else "-"
+        weights = ", ".join(entry.name for entry in model.weights) or "-"
+        rows.add_row(name, model.task, count, model.paper, weights)
+    out.print(rows)
+    return 0
+
+
+def _shipped_detector() -> str:
+    """The first detector that has the shipped weights."""
+    names = [n for n in zoo.list_models(pretrained=True, task="detection") if zoo.info(n).entry(_SHIPPED)]
+    if not names:
+        raise ValueError("no detector ships with weights; give --weights PATH, or train one with `zoo train`")
+    return names[0]
+
+
+def _model_with(weights: str) -> str:
+    """The only model that has weights of that name."""
+    names = [name for name in zoo.list_models(pretrained=True) if zoo.info(name).entry(weights)]
+    if len(names) == 1:
+        return names[0]
+    if names:
+        raise ValueError(
+            f"several models have weights {weights!r}: {', '.join(names)}; choose one with --model"
+        )
+    raise ValueError(
+        f"--weights {weights}: there is no such file, and no model has weights of that name; `zoo list "
+        "--pretrained` "
+        "shows which there are"
+    )

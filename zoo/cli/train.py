@@ -1,0 +1,158 @@
+"""``zoo train``: a detector from a folder of annotations."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from zoo.cli.console import say
+from zoo.cli.data import add_data_option, is_digits, train_and_val
+from zoo.cli.models import add_model_options, describe
+
+_EPOCHS = 12
+
+
+def add_commands(commands: argparse._SubParsersAction) -> None:
+    """Add ``train``."""
+    parser = commands.add_parser(
+        "train",
+        help="train a detector",
+        description="Train a detector; everything about it is left in one folder.",
+    )
+    add_data_option(parser)
+    parser.add_argument("--split", help="split to train on; train or trainval if there is one, else all")
+    parser.add_argument(
+        "--val-split", help="split to validate on; val if there is one; none for no validation"
+    )
+    add_model_options(parser)
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="folder for weights, logs and curves"
+    )
+    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument("--epochs", type=int, help=f"length in epochs; {_EPOCHS} if no length is given")
+    length.add_argument("--steps", type=int, help="length in batches")
+    length.add_argument(
+        "--minutes", type=float, help="length in minutes; the learning rate follows the clock"
+    )
+    _add_recipe(parser.add_argument_group("steps"))
+    _add_augmentation(parser.add_argument_group("pictures"))
+    parser.add_argument(
+        "--val-every", type=int, default=1, metavar="N", help="epochs between two validation mAPs (1)"
+    )
+    parser.add_argument(
+        "--keep", choices=("best", "last"), default="best", help="which weights to end with (best)"
+    )
+    parser.add_argument("--no-tensorboard", action="store_true", help="write no TensorBoard logs")
+    parser.add_argument("--quiet", action="store_true", help="a line per epoch instead of a progress bar")
+    parser.set_defaults(run=_train)
+
+
+def _add_recipe(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--batch", type=int, default=2, help="pictures in a batch (2)")
+    group.add_argument("--lr", type=float, default=0.001, help="highest learning rate (.001)")
+    group.add_argument(
+        "--schedule", choices=("step", "cosine", "constant"), default="step", help="how it falls (step)"
+    )
+    group.add_argument(
+        "--warmup", type=int, metavar="STEPS", help="steps of linear warm-up; by default a twentieth of all"
+    )
+    group.add_argument("--momentum", type=float, default=0.9, help="of SGD (.9)")
+    group.add_argument(
+        "--weight-decay", type=float, default=5e-4, help="of kernels, in Caffe's meaning (5e-4)"
+    )
+    group.add_argument("--clipnorm", type=float, help="limit of the norm of all gradients (none)")
+    group.add_argument(
+        "--ema", type=float, metavar="M", help="momentum of a moving average of the weights to keep"
+    )
+    group.add_argument(
+        "--seed", type=int, default=0, help="of the weights, the order and the augmentation (0)"
+    )
+    group.add_argument(
+        "--jit", action=argparse.BooleanOptionalAction, help="compile with XLA (as Keras sees fit)"
+    )
+
+
+def _add_augmentation(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--flip",
+        action=argparse.BooleanOptionalAction,
+        help="mirror half of the pictures; (yes, except for digits)",
+    )
+    group.add_argument("--vertical-flip", action="store_true", help="also top to bottom")
+    group.add_argument("--rotate90", action="store_true", help="turn by multiples of 90 degrees")
+    group.add_argument("--scale-jitter", type=float, nargs=2, metavar=("LOW", "HIGH"), help="random scale")
+    group.add_argument(
+        "--colour-jitter", type=float, default=0.0, metavar="SHARE", help="contrast and brightness (0)"
+    )
+    group.add_argument("--workers", type=int, default=2, help="batches prepared at the same time (2)")
+    group.add_argument(
+        "--pad-multiple", type=int, default=1, metavar="N", help="round picture sides up to this (1)"
+    )
+    group.add_argument("--cache", action="store_true", help="keep decoded pictures in memory")
+
+
+def _train(args: argparse.Namespace) -> int:
+    import keras
+
+    import zoo
+    from zoo.datasets.pipeline import Batches
+    from zoo.training.fit import Recipe, train
+
+    data, val = train_and_val(args.data, args.split, args.val_split)
+    batches = Batches(
+        data,
+        args.batch,
+        args.seed,
+        flip=not is_digits(args.data) if args.flip is None else args.flip,
+        workers=args.workers,
+        vertical_flip=args.vertical_flip,
+        rotate90=args.rotate90,
+        scale_jitter=None if args.scale_jitter is None else tuple(args.scale_jitter),
+        colour_jitter=args.colour_jitter,
+        pad_multiple=args.pad_multiple,
+        cache=args.cache,
+    )
+    if args.model is None:
+        raise ValueError(
+            f"give --model NAME; detectors: {', '.join(zoo.list_models(task='detection')) or 'none'}"
+        )
+    keras.utils.set_random_seed(args.seed)
+    model = zoo.get(args.model, weights=args.weights, classes=data.classes, **dict(args.option))
+    say(f"Model: {describe(model)}")
+    say(f"Data: {len(data)} pictures to train, {0 if val is None else len(val)} to validate")
+    say(f"Classes: {', '.join(data.classes)}")
+    recipe = Recipe(
+        learning_rate=args.lr,
+        momentum=args.momentum,
+        weight_decay=args.weight_decay,
+        warmup_steps=args.warmup,
+        schedule=args.schedule,
+        clipnorm=args.clipnorm,
+        ema=args.ema,
+        seed=args.seed,
+    )
+    no_length = args.epochs is None and args.steps is None and args.minutes is None
+    train(
+        model,
+        batches,
+        val,
+        out=args.out,
+        epochs=_EPOCHS if no_length else args.epochs,
+        steps=args.steps,
+        minutes=args.minutes,
+        recipe=recipe,
+        val_every=args.val_every,
+        keep=args.keep,
+        resume=args.resume,
+        tensorboard=not args.no_tensorboard,
+        jit_compile="auto" if args.jit is None else args.jit,
+        verbose=2 if args.quiet else "auto",
+        command=args.command_line,
+    )
+    say(
+        f"Weights: {args.out / 'model.weights.h5'}   log: {args.out / 'history.csv'}   curves: "
+        f"{args.out / 'curves.png'}"
+    )
+    say(f"Next: zoo eval --data {args.data} --weights {args.out}   or: zoo detect IMAGE --weights {args.out}")
+    return 0
