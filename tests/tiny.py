@@ -1,0 +1,44 @@
+"""A real Faster R-CNN, small enough to build, train and save in a test in seconds, on any Keras backend."""
+
+from collections.abc import Sequence
+
+import keras
+from keras import layers
+
+from zoo.detectors.faster_rcnn import FasterRCNN
+from zoo.detectors.preprocessing import Preprocessing
+
+STRIDE = 16
+
+
+def tiny_detector(classes: Sequence[str] = ("a", "b"), seed: int = 0) -> FasterRCNN:
+    """Four strided convolutions and a dense layer: stride 16, about 50,000 parameters, fixed by ``seed``.
+
+    Images are resized to a short side of 64 (long side at most 96); anchors are 16 and 32 pixels wide.
+    """
+    keras.utils.set_random_seed(seed)
+    images = keras.Input((None, None, 3), name="prepared")
+    x = images
+    for i, width in enumerate((12, 16, 24, 32)):
+        x = layers.Conv2D(width, 3, 2, padding="same", activation="relu", name=f"conv{i + 1}")(x)
+    extractor = keras.Model(images, x, name="extractor")
+    pooled = keras.Input((4, 4, 32), name="pooled")
+    x = layers.Dense(48, activation="relu", name="fc")(layers.Flatten(name="flatten")(pooled))
+    body = keras.Model(pooled, x, name="body")
+    return FasterRCNN(
+        extractor,
+        body,
+        classes,
+        Preprocessing(64, 96, std=(60.0, 60.0, 60.0), name="preprocessing"),
+        stride=STRIDE,
+        pool_size=4,
+        anchor_sizes=(16, 32),
+        rpn_channels=32,
+        rpn_samples=64,
+        train_proposals=(300, 50),
+        test_proposals=(300, 20),
+        proposal_min_size=4.0,
+        head_samples=16,
+        max_detections=20,
+        name="tiny",
+    )
