@@ -1,0 +1,1 @@
+"""Classic classification networks, each also a feature extractor that names its stages."""

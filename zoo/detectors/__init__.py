@@ -1,0 +1,1 @@
+"""Detectors assembled from a backbone and the parts in ``zoo.heads``."""
