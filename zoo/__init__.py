@@ -47,9 +47,7 @@ if not (_here / "heads").is_dir() and (_here.parent / "heads" / "__init__.py").i
 def __getattr__(name: str) -> object:
     """Import a public name when it is first used (PEP 562)."""
     if name not in _PUBLIC:
-        raise AttributeError(
-            f"module 'zoo' has no attribute {name!r}; it offers {', '.join(sorted(_PUBLIC))}"
-        )
+        raise AttributeError(f"module 'zoo' has no attribute {name!r}; it offers {', '.join(sorted(_PUBLIC))}")
     value = getattr(importlib.import_module(_PUBLIC[name]), name)
     globals()[name] = value
     return value

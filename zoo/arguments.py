@@ -39,9 +39,7 @@ def merge_classes(
 ) -> Sequence[str] | int | None:
     """The classes to build with, from the caller's and those of the weights, which may not differ."""
     if isinstance(given, str):
-        raise RegistryError(
-            f"classes={given!r} is one string; give a sequence of names, such as ({given!r},)"
-        )
+        raise RegistryError(f"classes={given!r} is one string; give a sequence of names, such as ({given!r},)")
     if given is None:
         return stored or None
     if isinstance(given, int):
@@ -57,9 +55,7 @@ def merge_classes(
     if twice:
         raise RegistryError(f"classes names {', '.join(twice)} more than once; every class has its own name")
     if model.task == "detection" and names[0].strip("_").lower() == "background":
-        raise RegistryError(
-            f"classes starts with {names[0]!r}: leave it out, the model adds the background itself"
-        )
+        raise RegistryError(f"classes starts with {names[0]!r}: leave it out, the model adds the background itself")
     if stored and names != stored:
         raise RegistryError(
             f"the weights {weights} know the classes {', '.join(stored)}, not {', '.join(names)}; leave "

@@ -49,9 +49,7 @@ class Detections:
             convert(self, "path", Path(self.path))
         lengths = [len(self.boxes), len(self.scores), len(self.classes), len(self.class_names)]
         if len(set(lengths)) > 1:
-            raise ValueError(
-                f"boxes, scores, classes and class_names have {lengths} entries; they must be as many"
-            )
+            raise ValueError(f"boxes, scores, classes and class_names have {lengths} entries; they must be as many")
 
     @classmethod
     def from_padded(
@@ -117,9 +115,7 @@ class Detections:
                 "score": round(float(score), 6),
                 "box": [round(float(side), 3) for side in box],
             }
-            for name, index, score, box in zip(
-                self.class_names, self.classes, self.scores, self.boxes, strict=True
-            )
+            for name, index, score, box in zip(self.class_names, self.classes, self.scores, self.boxes, strict=True)
         ]
         size = None if self.size is None else {"height": self.size[0], "width": self.size[1]}
         plain: dict[str, object] = {"path": None if self.path is None else str(self.path), "size": size}

@@ -54,7 +54,7 @@ def draw(
         image: (H, W, 3) uint8 RGB.
         boxes: (D, 4) x1 y1 x2 y2 in pixels of ``image``; may reach outside it.
         labels: D texts, class names as a rule; ``None`` for boxes alone.
-        scores: D numbers shown behind the labels as hundredths; ``None`` for none (ground truth).
+        scores: D numbers in 0..1 shown behind the labels as per cent; ``None`` for none (ground truth).
         classes: D class indices that choose the colours; ``None`` for one colour per distinct label.
         scale: how much to enlarge before drawing; ``"auto"`` brings the long side to at least 640 pixels.
 
@@ -120,9 +120,7 @@ def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 
 def text_color(background: tuple[int, int, int]) -> tuple[int, int, int]:
     """Black or white, whichever has the higher WCAG 2 contrast with ``background``."""
-    linear = [
-        c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in (v / 255 for v in background)
-    ]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in (v / 255 for v in background)]
     luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
     return (0, 0, 0) if (luminance + 0.05) / 0.05 > 1.05 / (luminance + 0.05) else (255, 255, 255)
 
@@ -140,14 +138,12 @@ def _colors(
     return [class_color(int(index)) for index in classes]
 
 
-def _texts(
-    labels: Sequence[str] | None, scores: Sequence[float] | np.ndarray | None, count: int
-) -> list[str]:
+def _texts(labels: Sequence[str] | None, scores: Sequence[float] | np.ndarray | None, count: int) -> list[str]:
     names = [""] * count if labels is None else [str(label) for label in labels]
     if scores is None:
         return names
-    # Two decimals without the leading zero keep labels short; 1.00 is written out.
-    numbers = [f"{float(score):.2f}".removeprefix("0") for score in scores]
+    # Hundredths: short, and not to be taken for a part of a name that is a number itself.
+    numbers = [f"{float(score):.0%}" for score in scores]
     return [f"{name} {number}".strip() for name, number in zip(names, numbers, strict=True)]
 
 
@@ -205,9 +201,7 @@ def _draw_labels(
     ascent = face.getbbox("Hg")
     text_height = ascent[3] - ascent[1]
     texts = [_shorten(text, face, width - 2 * pad_x) for text in texts]
-    sizes = [
-        (math.ceil(face.getlength(text)) + 2 * pad_x, math.ceil(text_height) + 2 * pad_y) for text in texts
-    ]
+    sizes = [(math.ceil(face.getlength(text)) + 2 * pad_x, math.ceil(text_height) + 2 * pad_y) for text in texts]
     # Labels hug the visible part of a box that reaches outside the picture.
     visible = np.clip(boxes, 0, np.array([width, height, width, height], float))
     corners = place_labels(visible, sizes, (height, width), gap=round(line / 2))

@@ -107,8 +107,7 @@ def as_image(array: Source, name: str = "array") -> np.ndarray:
     if pixels.ndim == 3 and pixels.shape[2] not in (1, 3, 4) and pixels.shape[0] in (1, 3, 4):
         raise ImageError(
             name,
-            f"shape {pixels.shape} looks like channels first; give (H, W, C), for example x.transpose(1, "
-            "2, 0)",
+            f"shape {pixels.shape} looks like channels first; give (H, W, C), for example x.transpose(1, 2, 0)",
         )
     if pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[2] not in (1, 3, 4)):
         raise ImageError(name, f"shape {pixels.shape}; an image is (H, W, 3), (H, W, 4), (H, W, 1) or (H, W)")
@@ -133,9 +132,7 @@ def _to_uint8(pixels: np.ndarray, name: str) -> np.ndarray:
         raise ImageError(name, f"{count} of {pixels.size} values are NaN or infinite; give numbers in 0..255")
     low, high = pixels.min(), pixels.max()
     if pixels.dtype.kind == "f" and low >= 0 and 0 < high <= 1:
-        raise ImageError(
-            name, f"floats from {low:.3g} to {high:.3g}: pixels are 0..255 here; multiply by 255"
-        )
+        raise ImageError(name, f"floats from {low:.3g} to {high:.3g}: pixels are 0..255 here; multiply by 255")
     if low < 0 or high > 255:
         mend = "divide 16-bit values by 257" if pixels.dtype == np.uint16 else "undo any normalisation first"
         raise ImageError(name, f"values from {low:.6g} to {high:.6g}; pixels are 0..255: {mend}")

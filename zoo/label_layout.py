@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-# Cost of one pixel of a label lying on another label, on another box's outline, or of being one step down
-# the list of preferred places. Hiding a label is far worse than a less usual place.
-_ON_LABEL, _ON_OUTLINE, _STEP = 20.0, 0.6, 0.05
+# Costs of a label that lies wholly on another one, wholly on other boxes' outlines, that had to be pushed
+# into the picture by its own height, and that is one step down the list of preferred places. Hiding a label
+# is far worse than a less usual place.
+_ON_LABEL, _ON_OUTLINE, _PUSHED, _STEP = 20.0, 0.6, 0.5, 0.05
 
 
 def place_labels(
@@ -29,13 +30,17 @@ def place_labels(
     placed = np.zeros((0, 4))
     corners: list[tuple[int, int]] = []
     for index, (box, size) in enumerate(zip(boxes, sizes, strict=True)):
-        candidates = _candidates(box, size, image_size, gap)
+        wanted = _candidates(box, size, gap)
+        limit = np.array([max(image_size[1] - size[0], 0), max(image_size[0] - size[1], 0)])
+        candidates = np.clip(np.round(wanted), 0, limit).astype(int)
+        pushed = np.abs(wanted - candidates).sum(1) / size[1]
         frames = np.concatenate([candidates, candidates + np.array([*size])], axis=1).astype(float)
         others = np.delete(boxes, index, axis=0)
         area = float(size[0] * size[1])
         cost = (
             _ON_LABEL * _intersections(frames, placed).sum(1) / area
             + _ON_OUTLINE * _outline_overlap(frames, others, max(gap, 1)) / area
+            + _PUSHED * np.minimum(pushed, 2.0)
             + _STEP * np.arange(len(frames))
         )
         best = int(cost.argmin())
@@ -44,8 +49,8 @@ def place_labels(
     return corners
 
 
-def _candidates(box: np.ndarray, size: tuple[int, int], image_size: tuple[int, int], gap: int) -> np.ndarray:
-    """(N, 2) corners to choose from, the preferred first, pushed into the picture."""
+def _candidates(box: np.ndarray, size: tuple[int, int], gap: int) -> np.ndarray:
+    """(N, 2) corners to choose from, the preferred first; some may lie outside the picture."""
     x1, y1, x2, y2 = (float(side) for side in box)
     width, height = size
     above, below = y1 - height - gap, y2 + gap
@@ -73,8 +78,7 @@ def _candidates(box: np.ndarray, size: tuple[int, int], image_size: tuple[int, i
         (middle, (y1 + y2 - height) / 2),
         (middle, inside_bottom),
     ]
-    limit = np.array([max(image_size[1] - width, 0), max(image_size[0] - height, 0)])
-    return np.clip(np.round(np.array(places)), 0, limit).astype(int)
+    return np.array(places)
 
 
 def _intersections(first: np.ndarray, second: np.ndarray) -> np.ndarray:

@@ -105,6 +105,4 @@ def _entry_facts(entry: WeightsEntry) -> dict[str, str]:
 def _fact(label: str, text: str, indent: int = 0) -> list[str]:
     """``Label:  text`` wrapped to 110 columns with a hanging indent; nothing for an empty text."""
     head = " " * indent + f"{label}:".ljust(15)
-    return textwrap.wrap(
-        text, 110, initial_indent=head, subsequent_indent=" " * len(head), break_on_hyphens=False
-    )
+    return textwrap.wrap(text, 110, initial_indent=head, subsequent_indent=" " * len(head), break_on_hyphens=False)

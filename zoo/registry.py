@@ -63,8 +63,7 @@ def register(
         known = _models.get(name)
         if known is not None and known.builder.__module__ != builder.__module__:
             raise ValueError(
-                f"the model name {name!r} of {builder.__module__} is already taken by "
-                f"{known.builder.__module__}"
+                f"the model name {name!r} of {builder.__module__} is already taken by {known.builder.__module__}"
             )
         _models[name] = ModelInfo(
             name=name,
@@ -214,9 +213,7 @@ def _find_weights(model: ModelInfo, weights: str | Path | None) -> tuple[Path | 
         return path, whole
     meta = read_meta(path) or WeightsMeta()
     if meta.model and meta.model != model.name:
-        raise WeightsError(
-            f"{path} holds weights of {meta.model}, not of {model.name}; use zoo.load({str(path)!r})"
-        )
+        raise WeightsError(f"{path} holds weights of {meta.model}, not of {model.name}; use zoo.load({str(path)!r})")
     return path, meta
 
 

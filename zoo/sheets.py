@@ -25,7 +25,7 @@ def contact_sheet(
         pictures: (H, W, 3) uint8 RGB arrays of any sizes; at least one.
         captions: one text per picture, cut to the cell's width; ``None`` for none.
         columns: pictures in a row; ``None`` for about as many as rows.
-        cell: width of a cell in pixels; its height is that of the tallest fitted picture, at most the width.
+        cell: width and greatest height of a picture on the sheet, in pixels.
         gap: white space between cells and at the border, in pixels.
 
     Example:
@@ -40,23 +40,20 @@ def contact_sheet(
     fitted = [_fit(picture, cell) for picture in pictures]
     size = max(12, cell // 28)
     text_height = round(size * 1.6) if captions else 0
-    height = max(picture.height for picture in fitted)
-    rows = math.ceil(len(fitted) / columns)
-    page = Image.new(
-        "RGB",
-        (columns * (cell + gap) + gap, rows * (height + text_height + gap) + gap),
-        "white",
-    )
+    rows = [fitted[start : start + columns] for start in range(0, len(fitted), columns)]
+    heights = [max(picture.height for picture in row) + text_height for row in rows]
+    page = Image.new("RGB", (columns * (cell + gap) + gap, sum(heights) + gap * (len(rows) + 1)), "white")
     write = ImageDraw.Draw(page)
     for index, picture in enumerate(fitted):
-        left = gap + (index % columns) * (cell + gap)
-        top = gap + (index // columns) * (height + text_height + gap)
-        page.paste(picture, (left + (cell - picture.width) // 2, top + (height - picture.height) // 2))
+        row, column = divmod(index, columns)
+        left = gap + column * (cell + gap) + (cell - picture.width) // 2
+        top = gap * (row + 1) + sum(heights[:row])
+        page.paste(picture, (left, top))
         if captions:
             text = captions[index]
             while len(text) > 1 and font(size).getlength(text) > cell:
                 text = text[:-2] + "…"
-            write.text((left, top + height + size // 4), text, font=font(size), fill=(60, 60, 60))
+            write.text((left, top + picture.height + size // 4), text, font=font(size), fill=(60, 60, 60))
     return np.asarray(page)
 
 

@@ -114,9 +114,7 @@ def weight_names(model: keras.Model) -> dict[str, keras.Variable]:
     for variable in model.weights:
         name = variable.path.removeprefix(model.name + "/")
         if name in found:
-            raise WeightsError(
-                f"two weights of {model.name} share the name {name!r}; give its layers distinct names"
-            )
+            raise WeightsError(f"two weights of {model.name} share the name {name!r}; give its layers distinct names")
         found[name] = variable
     return found
 
@@ -144,14 +142,8 @@ def save_weights_file(
         for name, variable in weight_names(model).items():
             value = np.asarray(variable)
             if not np.isfinite(value).all():
-                raise WeightsError(
-                    f"{path}: the weight {name!r} holds NaN or infinite values; nothing was written"
-                )
-            if (
-                dtype == "float16"
-                and value.ndim > 1
-                and np.abs(value).max(initial=0) < np.finfo(np.float16).max
-            ):
+                raise WeightsError(f"{path}: the weight {name!r} holds NaN or infinite values; nothing was written")
+            if dtype == "float16" and value.ndim > 1 and np.abs(value).max(initial=0) < np.finfo(np.float16).max:
                 value = value.astype(np.float16)
             packing = {"compression": "gzip", "shuffle": True} if value.ndim and dtype == "float16" else {}
             file.create_dataset(name, data=value, **packing)
@@ -213,9 +205,7 @@ def assign_weights(model: keras.Model, arrays: Mapping[str, np.ndarray], source:
         )
     unusable = [name for name in weights if not np.isfinite(arrays[name]).all()]
     if unusable:
-        raise WeightsError(
-            f"{source} holds NaN or infinite values in {'; '.join(unusable[:_SHOWN])}; train it again"
-        )
+        raise WeightsError(f"{source} holds NaN or infinite values in {'; '.join(unusable[:_SHOWN])}; train it again")
     for name, variable in weights.items():
         variable.assign(np.asarray(arrays[name]).astype(np.dtype(variable.dtype)))
 

@@ -57,9 +57,7 @@ def train_and_val(
     return data, val
 
 
-def evaluation_data(
-    spec: str, split: str | None, classes: Sequence[str]
-) -> tuple[DetectionDataset, str | None]:
+def evaluation_data(spec: str, split: str | None, classes: Sequence[str]) -> tuple[DetectionDataset, str | None]:
     """Data to measure on, and the split's name: without one ``test`` or else ``val``, if there are such."""
     from zoo.datasets.load import load
 

@@ -39,9 +39,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         help="for the drawn pictures (default: detections/)",
     )
     parser.add_argument("--no-pictures", action="store_true", help="draw nothing")
-    parser.add_argument(
-        "--score", type=float, default=0.5, metavar="S", help="least score shown (default: .5)"
-    )
+    parser.add_argument("--score", type=float, default=0.5, metavar="S", help="least score shown (default: .5)")
     parser.add_argument("--batch", type=int, default=1, metavar="B", help="pictures at once (default: 1)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all detections to this file")
     parser.set_defaults(run=_detect)
@@ -71,9 +69,7 @@ def _detect(args: argparse.Namespace) -> int:
         task = bar.add_task("", total=len(items))
         for start in range(0, len(items), _PIECE):
             piece = items[start : start + _PIECE]
-            found = model.detect(
-                [item.source for item in piece], score_threshold=args.score, batch_size=args.batch
-            )
+            found = model.detect([item.source for item in piece], score_threshold=args.score, batch_size=args.batch)
             for item, one, target in zip(piece, found, targets[start : start + _PIECE], strict=True):
                 if target is not None and one.error is None:
                     one.draw(None if isinstance(item.source, Path) else item.source, path=target)
@@ -107,9 +103,7 @@ def _report(results: list[tuple[_Item, Detections, Path | None]], score: float) 
         rows = table("Picture", "Size", "Found", "Classes", right=("Found",))
         for item, found, _ in good:
             counts = [f"{found.class_names.count(name)} {name}" for name in dict.fromkeys(found.class_names)]
-            rows.add_row(
-                item.name, f"{found.size[1]}x{found.size[0]}", str(len(found)), ", ".join(counts) or "-"
-            )
+            rows.add_row(item.name, f"{found.size[1]}x{found.size[0]}", str(len(found)), ", ".join(counts) or "-")
         out.print(rows)
     for _, _, target in good:
         if target is not None:

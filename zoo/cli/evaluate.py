@@ -20,17 +20,13 @@ _ON_SHEET = 12  # pictures on the contact sheet
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
     """Add ``eval``."""
-    parser = commands.add_parser(
-        "eval", help="measure a detector", description="Measure a detector (PASCAL VOC)."
-    )
+    parser = commands.add_parser("eval", help="measure a detector", description="Measure a detector (PASCAL VOC).")
     add_data_option(parser)
     parser.add_argument("--split", help="split to measure on; test or else val if there is one, else all")
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N pictures")
     add_model_options(parser)
     parser.add_argument("--batch", type=int, default=1, metavar="B", help="pictures at once (default: 1)")
-    parser.add_argument(
-        "--iou", type=float, default=0.5, help="overlap a detection has to exceed (default: .5)"
-    )
+    parser.add_argument("--iou", type=float, default=0.5, help="overlap a detection has to exceed (default: .5)")
     parser.add_argument(
         "--interpolation",
         choices=("11point", "area"),
@@ -40,9 +36,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--score", type=float, default=0.05, metavar="S", help="least score (default: .05)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the scores to this file")
     parser.add_argument("--pictures", type=Path, metavar="DIR", help="draw the detections of every picture")
-    parser.add_argument(
-        "--picture-score", type=float, default=0.5, metavar="S", help="least score drawn (default: .5)"
-    )
+    parser.add_argument("--picture-score", type=float, default=0.5, metavar="S", help="least score drawn (default: .5)")
     parser.set_defaults(run=_evaluate)
 
 
@@ -71,9 +65,7 @@ def _evaluate(args: argparse.Namespace) -> int:
     for row in zip(result.classes, result.ap, result.positives, result.found, strict=True):
         rows.add_row(row[0], "-" if math.isnan(row[1]) else f"{row[1]:.4f}", str(row[2]), str(row[3]))
     rows.add_section()
-    rows.add_row(
-        "mAP", f"{result.map:.4f}", str(result.positives.sum()), str(result.found.sum()), style="bold"
-    )
+    rows.add_row("mAP", f"{result.map:.4f}", str(result.positives.sum()), str(result.found.sum()), style="bold")
     out.print(rows)
     kind = "VOC 2007, 11 points" if args.interpolation == "11point" else "area under the curve"
     say(f"IoU > {args.iou:g}, {kind}; {measured.images_per_second:.2f} pictures/s ({measured.seconds:.1f} s)")
@@ -82,10 +74,7 @@ def _evaluate(args: argparse.Namespace) -> int:
         say(f"JSON: {args.json}")
     if args.pictures is not None:
         _draw(args.pictures, data, measured, args.picture_score)
-        say(
-            f"Pictures: {args.pictures}, the first {min(_ON_SHEET, len(data))} on "
-            f"{args.pictures / 'sheet.png'}"
-        )
+        say(f"Pictures: {args.pictures}, the first {min(_ON_SHEET, len(data))} on {args.pictures / 'sheet.png'}")
     return 0
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from zoo import __version__
 from zoo.cli import detect, evaluate, models, train
-from zoo.cli.console import quiet_tensorflow, warn
+from zoo.cli.console import import_tensorflow_quietly, warn
 
 _EXAMPLES = """examples:
   zoo list vgg                                      models with vgg in their name
@@ -43,8 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     args = build_parser().parse_args(arguments)
     args.command_line = " ".join(["zoo", *arguments])
-    quiet_tensorflow()
     try:
+        import_tensorflow_quietly()
         return args.run(args)
     except KeyboardInterrupt:
         warn("stopped")

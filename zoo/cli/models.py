@@ -20,9 +20,7 @@ _SHIPPED = "digits"
 def add_commands(commands: argparse._SubParsersAction) -> None:
     """Add ``list`` and ``info``."""
     listing = commands.add_parser("list", help="list the models")
-    listing.add_argument(
-        "pattern", nargs="?", default="*", help="part of a name, or a pattern such as '*vgg*'"
-    )
+    listing.add_argument("pattern", nargs="?", default="*", help="part of a name, or a pattern such as '*vgg*'")
     listing.add_argument("--pretrained", action="store_true", help="only models that have weights")
     listing.add_argument("--task", choices=("detection", "classification"))
     listing.set_defaults(run=_list)
@@ -56,9 +54,7 @@ def trained_model(args: argparse.Namespace) -> keras.Model:
         name = args.model or _shipped_detector()
         entries = zoo.info(name).weights
         if not entries:
-            raise ValueError(
-                f"{name} has no weights of its own; give --weights PATH, or train it with `zoo train`"
-            )
+            raise ValueError(f"{name} has no weights of its own; give --weights PATH, or train it with `zoo train`")
         return zoo.get(name, weights=entries[0].name, **options)
     if args.model is None and Path(args.weights).exists():
         return zoo.load(args.weights, **options)
@@ -112,9 +108,7 @@ def _model_with(weights: str) -> str:
     if len(names) == 1:
         return names[0]
     if names:
-        raise ValueError(
-            f"several models have weights {weights!r}: {', '.join(names)}; choose one with --model"
-        )
+        raise ValueError(f"several models have weights {weights!r}: {', '.join(names)}; choose one with --model")
     raise ValueError(
         f"--weights {weights}: there is no such file, and no model has weights of that name; `zoo list "
         "--pretrained` "

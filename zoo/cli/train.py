@@ -21,74 +21,56 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     )
     add_data_option(parser)
     parser.add_argument("--split", help="split to train on; train or trainval if there is one, else all")
-    parser.add_argument(
-        "--val-split", help="split to validate on; val if there is one; none for no validation"
-    )
+    parser.add_argument("--val-split", help="split to validate on; val if there is one; none for no validation")
     add_model_options(parser)
-    parser.add_argument(
-        "--out", type=Path, required=True, metavar="DIR", help="folder for weights, logs and curves"
-    )
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for weights, logs and curves")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
     length = parser.add_mutually_exclusive_group()
-    length.add_argument("--epochs", type=int, help=f"length in epochs; {_EPOCHS} if no length is given")
-    length.add_argument("--steps", type=int, help="length in batches")
+    length.add_argument("--epochs", type=int, metavar="N", help=f"length in epochs; {_EPOCHS} if no length is given")
+    length.add_argument("--steps", type=int, metavar="N", help="length in batches")
     length.add_argument(
-        "--minutes", type=float, help="length in minutes; the learning rate follows the clock"
+        "--minutes", type=float, metavar="M", help="length in minutes; the learning rate follows the clock"
     )
     _add_recipe(parser.add_argument_group("steps"))
     _add_augmentation(parser.add_argument_group("pictures"))
-    parser.add_argument(
-        "--val-every", type=int, default=1, metavar="N", help="epochs between two validation mAPs (1)"
-    )
-    parser.add_argument(
-        "--keep", choices=("best", "last"), default="best", help="which weights to end with (best)"
-    )
+    parser.add_argument("--val-every", type=int, default=1, metavar="N", help="epochs between two validation mAPs (1)")
+    parser.add_argument("--keep", choices=("best", "last"), default="best", help="which weights to end with (best)")
     parser.add_argument("--no-tensorboard", action="store_true", help="write no TensorBoard logs")
     parser.add_argument("--quiet", action="store_true", help="a line per epoch instead of a progress bar")
     parser.set_defaults(run=_train)
 
 
 def _add_recipe(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--batch", type=int, default=2, help="pictures in a batch (2)")
-    group.add_argument("--lr", type=float, default=0.001, help="highest learning rate (.001)")
-    group.add_argument(
-        "--schedule", choices=("step", "cosine", "constant"), default="step", help="how it falls (step)"
-    )
+    group.add_argument("--batch", type=int, default=2, metavar="B", help="pictures in a batch (2)")
+    group.add_argument("--lr", type=float, default=0.001, metavar="RATE", help="highest learning rate (.001)")
+    group.add_argument("--schedule", choices=("step", "cosine", "constant"), default="step", help="how it falls (step)")
     group.add_argument(
         "--warmup", type=int, metavar="STEPS", help="steps of linear warm-up; by default a twentieth of all"
     )
-    group.add_argument("--momentum", type=float, default=0.9, help="of SGD (.9)")
+    group.add_argument("--momentum", type=float, default=0.9, metavar="M", help="of SGD (.9)")
     group.add_argument(
-        "--weight-decay", type=float, default=5e-4, help="of kernels, in Caffe's meaning (5e-4)"
+        "--weight-decay", type=float, default=5e-4, metavar="W", help="of kernels, in Caffe's meaning (5e-4)"
     )
-    group.add_argument("--clipnorm", type=float, help="limit of the norm of all gradients (none)")
+    group.add_argument("--clipnorm", type=float, metavar="N", help="limit of the norm of all gradients (none)")
+    group.add_argument("--ema", type=float, metavar="M", help="momentum of a moving average of the weights to keep")
     group.add_argument(
-        "--ema", type=float, metavar="M", help="momentum of a moving average of the weights to keep"
+        "--seed", type=int, default=0, metavar="N", help="of the weights, the order and the augmentation (0)"
     )
-    group.add_argument(
-        "--seed", type=int, default=0, help="of the weights, the order and the augmentation (0)"
-    )
-    group.add_argument(
-        "--jit", action=argparse.BooleanOptionalAction, help="compile with XLA (as Keras sees fit)"
-    )
+    group.add_argument("--jit", action=argparse.BooleanOptionalAction, help="compile with XLA (as Keras sees fit)")
 
 
 def _add_augmentation(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--flip",
         action=argparse.BooleanOptionalAction,
-        help="mirror half of the pictures; (yes, except for digits)",
+        help="mirror half of the pictures (yes, except for digits)",
     )
     group.add_argument("--vertical-flip", action="store_true", help="also top to bottom")
     group.add_argument("--rotate90", action="store_true", help="turn by multiples of 90 degrees")
     group.add_argument("--scale-jitter", type=float, nargs=2, metavar=("LOW", "HIGH"), help="random scale")
-    group.add_argument(
-        "--colour-jitter", type=float, default=0.0, metavar="SHARE", help="contrast and brightness (0)"
-    )
-    group.add_argument("--workers", type=int, default=2, help="batches prepared at the same time (2)")
-    group.add_argument(
-        "--pad-multiple", type=int, default=1, metavar="N", help="round picture sides up to this (1)"
-    )
+    group.add_argument("--colour-jitter", type=float, default=0.0, metavar="SHARE", help="contrast and brightness (0)")
+    group.add_argument("--workers", type=int, default=2, metavar="N", help="batches prepared at the same time (2)")
+    group.add_argument("--pad-multiple", type=int, default=1, metavar="N", help="round picture sides up to this (1)")
     group.add_argument("--cache", action="store_true", help="keep decoded pictures in memory")
 
 
@@ -114,9 +96,7 @@ def _train(args: argparse.Namespace) -> int:
         cache=args.cache,
     )
     if args.model is None:
-        raise ValueError(
-            f"give --model NAME; detectors: {', '.join(zoo.list_models(task='detection')) or 'none'}"
-        )
+        raise ValueError(f"give --model NAME; detectors: {', '.join(zoo.list_models(task='detection')) or 'none'}")
     keras.utils.set_random_seed(args.seed)
     model = zoo.get(args.model, weights=args.weights, classes=data.classes, **dict(args.option))
     say(f"Model: {describe(model)}")

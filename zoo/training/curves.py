@@ -26,9 +26,7 @@ def draw_curves(rows: Sequence[dict[str, float]], path: str | Path) -> Path:
     panels = _panels(rows)
     figure = Figure(figsize=(_WIDE * len(panels), 3.4), layout="constrained")
     canvas = FigureCanvasAgg(figure)
-    for axes, (title, names) in zip(
-        np.atleast_1d(figure.subplots(1, len(panels))), panels.items(), strict=True
-    ):
+    for axes, (title, names) in zip(np.atleast_1d(figure.subplots(1, len(panels))), panels.items(), strict=True):
         _draw_panel(axes, title, names, rows)
     with save_atomically(path) as aside:
         canvas.print_png(str(aside))

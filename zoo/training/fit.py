@@ -116,9 +116,7 @@ def train(
     done = read_progress(checkpoint) if resume and checkpoint.is_file() else Progress(0, settings, [])
     _check_settings(done.settings, settings, checkpoint)
     if not resume and checkpoint.is_file():
-        raise ValueError(
-            f"{out} holds a training already ({CHECKPOINT}); resume it, or choose another folder"
-        )
+        raise ValueError(f"{out} holds a training already ({CHECKPOINT}); resume it, or choose another folder")
 
     warmup = min(500, total // 20) if recipe.warmup_steps is None else recipe.warmup_steps
     schedule = WarmupDecay(recipe.learning_rate, total, warmup, recipe.schedule)
@@ -179,9 +177,7 @@ def _total_steps(epochs: int | None, steps: int | None, minutes: float | None, s
 
 def _check_settings(stored: Mapping[str, object], given: Mapping[str, object], path: Path) -> None:
     differ = [
-        f"{name} {stored.get(name)!r} then, {given[name]!r} now"
-        for name in given
-        if stored.get(name) != given[name]
+        f"{name} {stored.get(name)!r} then, {given[name]!r} now" for name in given if stored.get(name) != given[name]
     ]
     if differ:
         raise ValueError(
@@ -190,9 +186,7 @@ def _check_settings(stored: Mapping[str, object], given: Mapping[str, object], p
         )
 
 
-def _optimizer(
-    model: keras.Model, recipe: Recipe, schedule: WarmupDecay, by_clock: bool
-) -> keras.optimizers.SGD:
+def _optimizer(model: keras.Model, recipe: Recipe, schedule: WarmupDecay, by_clock: bool) -> keras.optimizers.SGD:
     optimizer = keras.optimizers.SGD(
         learning_rate=recipe.learning_rate if by_clock else schedule,
         momentum=recipe.momentum,
@@ -206,9 +200,7 @@ def _optimizer(
     return optimizer
 
 
-def _save_result(
-    model: keras.Model, out: Path, keep: str, meta: WeightsMeta, rows: list[dict[str, float]]
-) -> None:
+def _save_result(model: keras.Model, out: Path, keep: str, meta: WeightsMeta, rows: list[dict[str, float]]) -> None:
     """Write the final weights and their description; the model is left with these weights."""
     scores = dict(rows[-1]) if rows else {}
     if keep == "best" and (out / BEST).is_file():

@@ -37,7 +37,8 @@ class HistoryLog(keras.callbacks.Callback):
         """Add a row and write the files."""
         seconds = round(time.monotonic() - self._started, 2)
         rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
-        numbers = {name: float(value) for name, value in (logs or {}).items()}
+        logs = dict(sorted((logs or {}).items(), key=lambda item: item[0] != "loss"))  # the sum before its parts
+        numbers = {name: float(value) for name, value in logs.items()}
         self.rows.append({"epoch": epoch + 1, "seconds": seconds, "learning_rate": rate, **numbers})
         write_csv(self.rows, self.folder / "history.csv")
         draw_curves(self.rows, self.folder / "curves.png")
@@ -47,7 +48,7 @@ def write_csv(rows: Sequence[Row], path: str | Path) -> Path:
     """Write rows as CSV, atomically; a column per name that occurs in any row, empty where a row lacks it."""
     names = list(dict.fromkeys(name for row in rows for name in row))
     with save_atomically(path) as aside, open(aside, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, names)
+        writer = csv.DictWriter(file, names, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
     return Path(path)

@@ -36,9 +36,7 @@ class TimeBudget(keras.callbacks.Callback):
     its own copy. ``elapsed`` (seconds) is what a resumed training has used before.
     """
 
-    def __init__(
-        self, minutes: float, schedule: WarmupDecay, steps_per_epoch: int, elapsed: float = 0.0
-    ) -> None:
+    def __init__(self, minutes: float, schedule: WarmupDecay, steps_per_epoch: int, elapsed: float = 0.0) -> None:
         """The clock starts with `fit`."""
         super().__init__()
         if minutes <= 0:

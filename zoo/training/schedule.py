@@ -39,9 +39,7 @@ class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
         if shape not in SHAPES:
             raise ValueError(f"schedule {shape!r}; choose one of {', '.join(SHAPES)}")
         if peak <= 0 or total_steps < 1 or warmup_steps < 0:
-            raise ValueError(
-                f"peak={peak}, total_steps={total_steps}, warmup_steps={warmup_steps}: not a schedule"
-            )
+            raise ValueError(f"peak={peak}, total_steps={total_steps}, warmup_steps={warmup_steps}: not a schedule")
         self.peak, self.total_steps, self.warmup_steps, self.shape = peak, total_steps, warmup_steps, shape
 
     def __call__(self, step: Any) -> Any:
@@ -56,9 +54,7 @@ class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
         if self.shape == "step":
             decay = ops.where(progress < STEP_AT, 1.0, STEP_FACTOR)
         elif self.shape == "cosine":
-            decay = COSINE_END + (1 - COSINE_END) * 0.5 * (
-                1.0 + ops.cos(ops.minimum(progress, 1.0) * 3.14159265)
-            )
+            decay = COSINE_END + (1 - COSINE_END) * 0.5 * (1.0 + ops.cos(ops.minimum(progress, 1.0) * 3.14159265))
         else:
             decay = ops.ones_like(progress)
         return self.peak * warmup * decay
