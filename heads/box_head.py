@@ -16,8 +16,8 @@ class BoxHead(keras.layers.Layer):
         ``pooled (B, R, size, size, C)`` gives ``logits (B, R, K + 1)`` and ``deltas (B, R, K + 1, 4)``, float32.
     """
 
-    def __init__(self, body: keras.Model, classes: int, name: str | None = None, dtype=None):
-        super().__init__(name=name, dtype=dtype)
+    def __init__(self, body: keras.Model, classes: int, name: str | None = None, dtype=None, trainable: bool = True):
+        super().__init__(name=name, dtype=dtype, trainable=trainable)
         self.body, self.classes = body, classes
         # Deviations .01 and .001 and zero biases: Girshick 2015, section 2.3.
         self.score = layers.Dense(

@@ -17,8 +17,8 @@ class RPN(keras.layers.Layer):
         ``deltas (B, A, 4)``, both float32.
     """
 
-    def __init__(self, anchors: int, channels: int = 512, name: str | None = None, dtype=None):
-        super().__init__(name=name, dtype=dtype)
+    def __init__(self, anchors: int, channels: int = 512, name: str | None = None, dtype=None, trainable: bool = True):
+        super().__init__(name=name, dtype=dtype, trainable=trainable)
         self.anchors, self.channels = anchors, channels
         # Gaussian of deviation .01 for all new layers (section 3.1.3).
         normal = keras.initializers.RandomNormal(stddev=0.01)

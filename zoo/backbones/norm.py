@@ -22,8 +22,10 @@ class GroupNorm(keras.layers.Layer):
         ``(B, Hf, Wf, C)`` to the same shape.
     """
 
-    def __init__(self, groups: int = 32, epsilon: float = 1e-5, name: str | None = None, dtype=None):
-        super().__init__(name=name, dtype=dtype)
+    def __init__(
+        self, groups: int = 32, epsilon: float = 1e-5, name: str | None = None, dtype=None, trainable: bool = True
+    ):
+        super().__init__(name=name, dtype=dtype, trainable=trainable)
         self.groups, self.epsilon = groups, epsilon
 
     def build(self, input_shape):
@@ -95,8 +97,9 @@ class LocalResponseNorm(keras.layers.Layer):
         beta: float = 0.75,
         name: str | None = None,
         dtype=None,
+        trainable: bool = True,
     ):
-        super().__init__(name=name, dtype=dtype)
+        super().__init__(name=name, dtype=dtype, trainable=trainable)
         self.radius, self.k, self.alpha, self.beta = radius, k, alpha, beta
 
     def call(self, inputs):
@@ -130,8 +133,10 @@ class InputNormalisation(keras.layers.Layer):
         order: ``"rgb"`` or ``"bgr"``.
     """
 
-    def __init__(self, mean, std=(1.0, 1.0, 1.0), order: str = "rgb", name: str | None = None, dtype=None):
-        super().__init__(name=name, dtype=dtype, autocast=False)
+    def __init__(
+        self, mean, std=(1.0, 1.0, 1.0), order: str = "rgb", name: str | None = None, dtype=None, trainable: bool = True
+    ):
+        super().__init__(name=name, dtype=dtype, trainable=trainable, autocast=False)
         if order not in ("rgb", "bgr"):
             raise ValueError(f"channel order must be 'rgb' or 'bgr', got {order!r}")
         self.mean, self.std, self.order = tuple(map(float, mean)), tuple(map(float, std)), order

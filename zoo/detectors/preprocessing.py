@@ -33,8 +33,9 @@ class Preprocessing(keras.layers.Layer):
         order: str = "rgb",
         name: str | None = None,
         dtype=None,
+        trainable: bool = True,
     ):
-        super().__init__(name=name, dtype=dtype, autocast=False)
+        super().__init__(name=name, dtype=dtype, trainable=trainable, autocast=False)
         if not 0 < short <= long:
             raise ValueError(f"need 0 < short <= long, got short={short} and long={long}")
         if order not in ("rgb", "bgr"):
