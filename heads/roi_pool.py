@@ -45,9 +45,10 @@ class RoIMaxPool(keras.layers.Layer):
         clipped: bool = False,
         name: str | None = None,
         dtype=None,
+        trainable: bool = True,
     ):
         # A mixed-precision policy must not round the boxes: 16 bits cannot tell pixel 513 from 514.
-        super().__init__(name=name, dtype=dtype, autocast=False)
+        super().__init__(name=name, dtype=dtype, trainable=trainable, autocast=False)
         if size < 1 or stride < 1 or max_cells < 1:
             raise ValueError(f"size, stride and max_cells must be at least 1, got {size}, {stride} and {max_cells}")
         self.size, self.stride = size, stride

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from zoo.datasets.images import ImageError
-from zoo.datasets.load import load
+from zoo.datasets import load
 from zoo.datasets.voc import AnnotationError, load_voc, voc_splits
 
 

@@ -1,7 +1,7 @@
 """A TensorFlow/Keras model zoo for object detection.
 
 >>> import zoo
->>> model = zoo.get("faster_rcnn_alexnet", weights="digits")    # doctest: +SKIP
+>>> model = zoo.get("faster_rcnn_resnet18", weights="digits")    # doctest: +SKIP
 >>> found = model.detect("street.jpg")                          # doctest: +SKIP
 >>> print(found.table())                                        # doctest: +SKIP
 
@@ -33,6 +33,9 @@ _PUBLIC = {
     "evaluate": "zoo.training.evaluate",
 }
 
+# Sub-packages that `import zoo` alone makes reachable, as in zoo.datasets.load(...).
+_PARTS = ("datasets", "export", "heads")
+
 __all__ = ["__version__", *_PUBLIC]
 
 # An installed copy holds heads/, datasets/ and export/ inside zoo/ (setup.py puts them there). In a
@@ -46,6 +49,8 @@ if not (_here / "heads").is_dir() and (_here.parent / "heads" / "__init__.py").i
 
 def __getattr__(name: str) -> object:
     """Import a public name when it is first used (PEP 562)."""
+    if name in _PARTS:
+        return importlib.import_module(f"zoo.{name}")
     if name not in _PUBLIC:
         raise AttributeError(f"module 'zoo' has no attribute {name!r}; it offers {', '.join(sorted(_PUBLIC))}")
     value = getattr(importlib.import_module(_PUBLIC[name]), name)
@@ -55,4 +60,4 @@ def __getattr__(name: str) -> object:
 
 def __dir__() -> list[str]:
     """The public names, imported or not, and what the module already holds."""
-    return sorted({*globals(), *_PUBLIC})
+    return sorted({*globals(), *_PUBLIC, *_PARTS})

@@ -37,7 +37,7 @@ def train_and_val(
 
     For a folder without any split every tenth picture is held out. ``val_split="none"`` turns validation off.
     """
-    from zoo.datasets.load import load
+    from zoo.datasets import load
 
     known = _splits(spec)
     split = split or _first(known, ("train", "trainval"))
@@ -59,7 +59,7 @@ def train_and_val(
 
 def evaluation_data(spec: str, split: str | None, classes: Sequence[str]) -> tuple[DetectionDataset, str | None]:
     """Data to measure on, and the split's name: without one ``test`` or else ``val``, if there are such."""
-    from zoo.datasets.load import load
+    from zoo.datasets import load
 
     split = split or _first(_splits(spec), ("test", "val"))
     data = load(spec, split, classes)

@@ -11,6 +11,7 @@ from zoo.backbones.vgg import vgg_parts
 from zoo.detectors.faster_rcnn import FasterRCNN
 from zoo.detectors.preprocessing import Preprocessing
 from zoo.registry import register
+from zoo.shipped import shipped_weights
 
 VOC_CLASSES = (
     "aeroplane",
@@ -138,7 +139,7 @@ def _plain(name: str, parts: Callable[[int], DetectorParts], rpn: int, summary: 
     _register(builder, name, summary, params, "Ren, He, Girshick, Sun 2015")
 
 
-def _residual(name: str, params: int, default_head: str = "conv5", default_units: int = 1024, weights=()) -> None:
+def _residual(name: str, params: int, default_head: str = "conv5", default_units: int = 1024) -> None:
     """Register a detector on a ResNet."""
 
     def builder(
@@ -176,10 +177,10 @@ def _residual(name: str, params: int, default_head: str = "conv5", default_units
 
     where = "conv5 as the head" if default_head == "conv5" else "two dense layers as the head"
     summary = f"Faster R-CNN on {name.removeprefix('faster_rcnn_')}, {where}"
-    _register(builder, name, summary, params, "Ren 2015; He, Zhang, Ren, Sun 2016", weights)
+    _register(builder, name, summary, params, "Ren 2015; He, Zhang, Ren, Sun 2016")
 
 
-def _register(builder, name: str, summary: str, params: int, paper: str, weights=()) -> None:
+def _register(builder, name: str, summary: str, params: int, paper: str) -> None:
     builder.__name__ = builder.__qualname__ = name
     builder.__doc__ = f"{summary}; see :func:`zoo.detectors.models.assemble` for the options."
     register(
@@ -189,7 +190,7 @@ def _register(builder, name: str, summary: str, params: int, paper: str, weights
         params=params,
         input="RGB 0-255, any size",
         preprocessing=Preprocessing().describe(),
-        weights=weights,
+        weights=shipped_weights(name),
     )(builder)
     globals()[name] = builder
 
