@@ -83,7 +83,7 @@ def alexnet(
 
     Args:
         classes: how many, or their names; ImageNet's 1000 by default.
-        include_top: false gives a dict of feature maps by stage, strides in ``zoo.backbones.alexnet.STRIDES``.
+        include_top: false gives a dict of feature maps by stage; the model's ``strides`` has theirs.
         stages: which stages, without the top.
 
     Returns:
@@ -98,7 +98,7 @@ def alexnet(
     x = InputNormalisation(CAFFE_MEAN, order="bgr", name="normalise")(inputs)
     maps = _stages(x, padded=not include_top)
     if not include_top:
-        return feature_model("alexnet_features", inputs, maps, stages)
+        return feature_model("alexnet_features", inputs, maps, STRIDES, stages)
     x = layers.MaxPooling2D(3, 2, name="pool5")(maps["conv5"])
     x = layers.Flatten(name="flatten")(x)
     x = _dense(_dense(x, 4096, "fc6"), 4096, "fc7")

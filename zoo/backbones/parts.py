@@ -23,14 +23,21 @@ class DetectorParts:
     stride: int = 16
 
 
-def feature_model(name: str, inputs, stages: dict, wanted: Sequence[str] | None = None) -> keras.Model:
-    """A model from images to a dict of the wanted stages' feature maps (all of them by default)."""
+def feature_model(
+    name: str, inputs, stages: dict, strides: dict[str, int], wanted: Sequence[str] | None = None
+) -> keras.Model:
+    """A model from images to a dict of the wanted stages' feature maps (all of them by default).
+
+    Its ``strides`` tells how many pixels a cell of each map spans.
+    """
     if wanted is None:
         wanted = list(stages)
     unknown = [stage for stage in wanted if stage not in stages]
     if unknown or not wanted:
         raise ValueError(f"{name} has no stage {', '.join(unknown) or '(none given)'}; it has {', '.join(stages)}")
-    return keras.Model(inputs, {stage: stages[stage] for stage in wanted}, name=name)
+    model = keras.Model(inputs, {stage: stages[stage] for stage in wanted}, name=name)
+    model.strides = {stage: strides[stage] for stage in wanted}
+    return model
 
 
 def class_count(classes) -> int:

@@ -74,7 +74,7 @@ def _classifier(name: str, classes, include_top: bool, stages, norm: str) -> ker
     x = InputNormalisation(CAFFE_MEAN, order="bgr", name="normalise")(inputs)
     maps = _stages(x, name, norm, last=5)
     if not include_top:
-        return feature_model(f"{name}_features", inputs, maps, stages)
+        return feature_model(f"{name}_features", inputs, maps, STRIDES, stages)
     x = layers.GlobalAveragePooling2D(name="avg_pool")(maps["conv5"])
     x = layers.Dense(class_count(classes), name="predictions")(x)
     return keras.Model(inputs, layers.Softmax(dtype="float32", name="prob")(x), name=name)
@@ -97,7 +97,7 @@ def resnet18(
 
     Args:
         classes: how many, or their names; ImageNet's 1000 by default.
-        include_top: false gives a dict of feature maps by stage, strides in ``zoo.backbones.resnet.STRIDES``.
+        include_top: false gives a dict of feature maps by stage; the model's ``strides`` has theirs.
         stages: which stages, without the top.
         norm: ``"batch"``, ``"frozen"`` or ``"group"``.
 

@@ -45,7 +45,7 @@ def _classifier(name: str, classes, include_top: bool, stages: Sequence[str] | N
     x = InputNormalisation(CAFFE_MEAN, order="bgr", name="normalise")(inputs)
     maps = _stages(x, BLOCKS[name])
     if not include_top:
-        return feature_model(f"{name}_features", inputs, maps, stages)
+        return feature_model(f"{name}_features", inputs, maps, STRIDES, stages)
     x = layers.MaxPooling2D(2, 2, name="pool5")(maps["conv5"])
     x = layers.Flatten(name="flatten")(x)
     x = _dense(_dense(x, 4096, "fc6", 0.5), 4096, "fc7", 0.5)
@@ -70,7 +70,7 @@ def vgg16(
 
     Args:
         classes: how many, or their names; ImageNet's 1000 by default.
-        include_top: false gives a dict of feature maps by stage, strides in ``zoo.backbones.vgg.STRIDES``.
+        include_top: false gives a dict of feature maps by stage; the model's ``strides`` has theirs.
         stages: which stages, without the top.
 
     Example:

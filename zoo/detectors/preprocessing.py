@@ -3,6 +3,9 @@
 import keras
 from keras import ops
 
+# Rounds halves up. An exact half may fall either way after float32's rounding: nudged, all backends agree.
+_HALF = 0.5 + 1e-4
+
 
 @keras.saving.register_keras_serializable("zoo")
 class Preprocessing(keras.layers.Layer):
@@ -55,8 +58,7 @@ class Preprocessing(keras.layers.Layer):
         sizes = ops.cast(sizes, "float32")
         small, large = ops.min(sizes, axis=1), ops.max(sizes, axis=1)
         scale = ops.minimum(self.short / small, self.long / large)
-        # An exact half after float32's rounding may fall either way: nudge, so that all backends agree.
-        return ops.maximum(ops.floor(sizes * scale[:, None] + 0.5 + 1e-4), 1.0)
+        return ops.maximum(ops.floor(sizes * scale[:, None] + _HALF), 1.0)
 
     def call(self, images, sizes=None):
         """Prepare a batch."""
