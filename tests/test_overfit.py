@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 from tiny import tiny_detector
+
 from zoo.datasets.pipeline import Batches
 from zoo.datasets.records import DetectionDataset, Sample
 from zoo.training.evaluate import evaluate
