@@ -23,10 +23,10 @@ from zoo.weights_io import load_weights_file, save_weights_file
 
 MODEL = "faster_rcnn_resnet18"
 OPTIONS = {
-    "short": 256,
+    "short": 288,
     "long": 448,
-    # Digits are 24 to 110 pixels high and mostly narrower than that.
-    "anchor_sizes": (20, 36, 64, 110),
+    # Digits are 24 to 110 pixels high and a third narrower than that.
+    "anchor_sizes": (18, 32, 56, 96),
     "anchor_ratios": (1, 2),
     "rpn_channels": 256,
     "head_units": 256,
@@ -40,15 +40,15 @@ TEST_SCENES = 200
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("runs/digits"), help="folder for weights, logs and curves")
-    parser.add_argument("--steps", type=int, default=4000, help="batches of four scenes (4000)")
+    parser.add_argument("--steps", type=int, default=4500, help="batches of two scenes (4500)")
     parser.add_argument("--ship", action="store_true", help="write the weights into the package")
     args = parser.parse_args()
 
     keras.utils.set_random_seed(0)
     model = zoo.get(MODEL, classes=CLASSES, **OPTIONS)
     # Mirrored digits are no digits. An epoch is 1,000 steps; a checkpoint follows each.
-    scenes = Batches(digit_scenes("train", 4000), 4, flip=False)
-    recipe = Recipe(learning_rate=0.02, schedule="cosine", warmup_steps=200, clipnorm=10.0, ema=0.998)
+    scenes = Batches(digit_scenes("train", 2000), 2, flip=False)
+    recipe = Recipe(learning_rate=0.01, schedule="cosine", warmup_steps=200, clipnorm=10.0, ema=0.998)
     started = time.time()
     train(model, scenes, out=args.out, steps=args.steps, recipe=recipe, resume=True, verbose=2)
     minutes = (time.time() - started) / 60
