@@ -86,9 +86,10 @@ def _detect(args: argparse.Namespace) -> int:
     failed = [one.error for _, one, _ in results if one.error is not None]
     for error in failed:
         warn(f"zoo: {error}")
-    if failed:
+    if failed and len(results) > 1:
         warn(f"zoo: {len(failed)} of {len(results)} pictures could not be read")
-    return 1 if failed else 0
+    # The only picture given, and no good: a mistake in the command. Among others: the others' results stand.
+    return (2 if len(results) == 1 else 1) if failed else 0
 
 
 def _report(results: list[tuple[_Item, Detections, Path | None]], score: float) -> None:
@@ -118,9 +119,14 @@ def _expand(text: str) -> list[_Item]:
 
         number = int(scene[1])
         return [_Item(f"digits-{number}", digit_scenes("test", number + 1).image(number))]
+    from zoo.datasets.images import ImageError
     from zoo.inputs import list_sources
 
-    return [_Item(str(path), path) for path in list_sources(text)[0]]
+    paths = list_sources(text)[0]
+    if not paths[0].exists():
+        # A mistake in the command: say so before a model is loaded.
+        raise ImageError(text, "no such file; give a picture, a folder, a pattern, or digits:N")
+    return [_Item(str(path), path) for path in paths]
 
 
 def _targets(items: list[_Item], folder: Path) -> list[Path]:

@@ -64,7 +64,7 @@ def _draw_panel(axes: object, title: str, names: Sequence[str], rows: Sequence[d
     axes.spines[["top", "right"]].set_visible(False)
     if title == "Validation mAP":
         top = max((row["val_map"] for row in rows if np.isfinite(row.get("val_map", np.nan))), default=0.0)
-        axes.set_ylim(0, 1)
+        axes.set_ylim(0, 1.03)
         axes.axhline(top, color="gray", linewidth=0.8, linestyle=":")
         axes.set_title(f"{title} (best {top:.3f})")
     elif title == "Learning rate":
@@ -72,5 +72,5 @@ def _draw_panel(axes: object, title: str, names: Sequence[str], rows: Sequence[d
         axes.ticklabel_format(axis="y", scilimits=(-2, 3))
     elif axes.lines:
         axes.legend(frameon=False, fontsize=7)
-        # One spike of the first epochs must not flatten all that follows.
-        axes.set_ylim(bottom=0)
+        # Heights can be compared only from zero; a share that reaches 1 keeps clear of the frame.
+        axes.set_ylim(min(0.0, axes.dataLim.y0), axes.dataLim.y1 * 1.03 or 1.0)
