@@ -31,7 +31,8 @@ def _nms_tensorflow(boxes, scores, threshold: float, keep: int):
 
     # Rank 3 takes TensorFlow's tiled algorithm, which is made of plain ops: exact, and fit for export. Shifting
     # scores by 1 lets its threshold of 1 drop the padding but keep true zeros.
-    # It drops at IoU >= threshold, the papers at >. Just above 0 lie denormal numbers, which TensorFlow takes for 0.
+    # It drops at IoU >= threshold, the papers at >. Just above 0 lie denormal numbers, which TensorFlow takes
+    # for 0: the least normal number stands in for them.
     above = float(np.maximum(np.nextafter(np.float32(threshold), np.float32(2)), np.finfo(np.float32).tiny))
     index, count = tf.image.non_max_suppression_padded(
         boxes,

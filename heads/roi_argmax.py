@@ -48,9 +48,10 @@ def pooled_with_gradient(features, windows, empty, levels, training: bool):
 
     def packed_maximum(values):
         shape = tf.shape(values)
-        # Adding 0 turns -0 into 0, which compares equal to it as a float but not as bits.
-        bits = tf.bitcast(tf.cast(values, tf.float32) + 0.0, tf.int32)
-        ordered = tf.where(bits < 0, tf.bitwise.bitwise_xor(bits, 0x7FFFFFFF), bits)
+        # Of a negative float the bits below the sign, negated: ordered as the floats are, and -0 equal to 0.
+        # (Adding 0. does not do for the latter: the graph optimiser takes x + 0 for x.)
+        bits = tf.bitcast(tf.cast(values, tf.float32), tf.int32)
+        ordered = tf.where(bits < 0, tf.int32.min - bits, bits)
         cells = shape[0] * shape[1] * shape[2]
         place = tf.reshape(0x7FFFFFFF - tf.range(cells), (shape[0], shape[1], shape[2], 1))
         keys = tf.bitwise.left_shift(tf.cast(ordered, tf.int64), tf.constant(32, tf.int64))
@@ -64,7 +65,7 @@ def pooled_with_gradient(features, windows, empty, levels, training: bool):
 
     def unpack_value(keys):
         ordered = tf.cast(tf.bitwise.right_shift(keys, tf.constant(32, tf.int64)), tf.int32)
-        bits = tf.where(ordered < 0, tf.bitwise.bitwise_xor(ordered, 0x7FFFFFFF), ordered)
+        bits = tf.where(ordered < 0, tf.int32.min - ordered, ordered)
         return tf.bitcast(bits, tf.float32)
 
     @tf.custom_gradient

@@ -21,12 +21,12 @@ def test_the_documented_hash():
 
 
 def test_uniform_within_and_across_images_and_steps():
-    across = [
+    spreads = [
         draw([3], 11, 20000).ravel(),  # elements of one image
-        draw(range(20000), 11, 1).ravel(),  # one element of many images
-        np.concatenate([draw([3], step, 4) for step in range(3000)]).ravel(),
+        draw(range(20000), 11, 1).ravel(),  # the first of many images
+        np.concatenate([draw(range(8), step, 8) for step in range(250)]).ravel(),
     ]
-    for values in across:
+    for values in spreads:
         assert values.min() >= 0
         assert values.max() < 1
         counts, _ = np.histogram(values, 20, (0, 1))

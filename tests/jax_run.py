@@ -1,0 +1,69 @@
+"""Run by test_jax.py with KERAS_BACKEND=jax: does everything that it checks, and saves what came out.
+
+Usage: jax_run.py model.keras inputs.npz outputs.npz
+"""
+
+import sys
+
+import jax
+import keras
+import numpy as np
+
+from zoo.detectors.faster_rcnn import FasterRCNN
+from zoo.detectors.preprocessing import Preprocessing
+from zoo.heads.nms import nms
+from zoo.heads.roi_pool import RoIMaxPool
+from zoo.heads.sampling import uniform
+
+
+def main(model_path: str, inputs_path: str, outputs_path: str) -> None:
+    """Every array of the outputs is named after what the test compares it with."""
+    assert keras.backend.backend() == "jax"
+    given = dict(np.load(inputs_path))
+    out = {"uniform": uniform(given["ids"], 7, 1000, 2)}
+
+    for clipped in (False, True):
+        layer = RoIMaxPool(7, 16, clipped=clipped)
+        rois = given["rois_inside" if clipped else "rois"]
+
+        def pool(features, training, layer=layer, rois=rois):
+            pooled = layer(features, rois, training=training)
+            return (pooled * given["upstream"]).sum(), pooled
+
+        for training in (False, True):
+            run = jax.jit(jax.value_and_grad(pool, has_aux=True), static_argnums=1)
+            (_, pooled), gradient = run(given["features"], training)
+            out[f"pooled_{clipped}_{training}"], out[f"gradient_{clipped}_{training}"] = pooled, gradient
+
+    out["nms_index"], out["nms_valid"] = jax.jit(lambda b, s: nms(b, s, 0.5, 12))(given["boxes"], given["scores"])
+
+    layer = Preprocessing(60, 100)
+    out["prepared"], out["prepared_sizes"], _ = layer(given["images"][:1])
+    out["padded"], out["padded_sizes"], _ = layer(given["images"], given["sizes"])
+
+    model = keras.saving.load_model(model_path)
+    assert isinstance(model, FasterRCNN)
+    for i in range(2):
+        for key, value in model.predict_on_batch(given["images"][i : i + 1]).items():
+            out[f"found_{i}_{key}"] = value
+    found = model.predict_on_batch({"images": given["images"], "sizes": given["sizes"]})
+    out.update({f"found_padded_{key}": value for key, value in found.items()})
+
+    y = {"boxes": given["truth_boxes"], "classes": given["truth_classes"]}
+    x = {"images": given["images"], "image_id": given["image_id"]}
+    raw = model(x, training=True)
+    out["loss"] = model.compute_loss(x=x, y=y, y_pred=raw, training=True)
+    out["step"] = model.sampling_step
+
+    model.compile(keras.optimizers.Adam(1e-3))
+    x["sizes"] = given["sizes"]
+    history = model.fit(x, y, batch_size=2, epochs=4, shuffle=False, verbose=0)
+    out["fit_loss"] = history.history["loss"]
+    out["fit_recall"] = history.history["proposal_recall"]
+    out["fit_step"] = model.sampling_step
+    out["validation"] = list(model.evaluate(x, y, batch_size=2, verbose=0, return_dict=True).values())
+    np.savez(outputs_path, **{key: np.asarray(value) for key, value in out.items()})
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,170 @@
+"""Resizing and normalising against OpenCV, for single images and for padded batches."""
+
+import cv2
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from zoo.detectors.preprocessing import Preprocessing
+
+MEAN, STD = (120.0, 110.0, 100.0), (2.0, 4.0, 8.0)
+
+
+def picture(height, width, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3)).astype("uint8")
+
+
+def expected(image, size, mean=MEAN, std=STD, order="rgb"):
+    image = image.astype("float32")
+    if order == "bgr":
+        image = image[..., ::-1]
+    image = (image - np.array(mean, "float32")) / np.array(std, "float32")
+    return cv2.resize(image, (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
+
+
+def target(height, width, short, long):
+    """Girshick 2015: the short side is ``short`` unless the long one would exceed ``long``; halves go up."""
+    small, large = min(height, width), max(height, width)
+    # Whole numbers: a / b rounded is (2 a + b) // 2 b.
+    a, b = (short, small) if short * large <= long * small else (long, large)
+    return tuple(max((2 * side * a + b) // (2 * b), 1) for side in (height, width))
+
+
+CASES = [
+    (60, 80),  # as it is
+    (30, 40),  # twice as large
+    (120, 161),  # about half
+    (37, 53),
+    (50, 210),  # the long side decides
+    (210, 33),
+    (7, 5),  # very small
+    (1, 1),
+    (2, 90),
+    (60, 100),
+]
+
+
+@pytest.mark.parametrize(("height", "width"), CASES)
+def test_one_image_against_opencv(height, width):
+    layer = Preprocessing(60, 100, MEAN, STD)
+    image = picture(height, width)
+    prepared, sizes, ratio = layer(image[None])
+    size = target(height, width, 60, 100)
+    assert prepared.shape == (1, *size, 3)
+    assert prepared.dtype == "float32"
+    assert np.asarray(sizes).tolist() == [list(size)]
+    assert sizes.dtype == "int32"
+    np.testing.assert_allclose(ratio, [[size[0] / height, size[1] / width]], rtol=1e-6)
+    np.testing.assert_allclose(prepared[0], expected(image, size), atol=0.02)
+    assert layer.prepared_size(height, width) == size
+
+
+def test_defaults_are_the_papers():
+    layer = Preprocessing()
+    for size, wanted in (
+        ((375, 500), (600, 800)),
+        ((500, 375), (800, 600)),
+        ((333, 500), (600, 901)),
+        ((300, 600), (500, 1000)),
+        ((1200, 1600), (600, 800)),
+        ((1, 4000), (1, 1000)),
+    ):
+        assert layer.prepared_size(*size) == wanted
+    grey = np.asarray(layer(np.full((1, 600, 600, 3), 100, "uint8"))[0])
+    np.testing.assert_allclose(grey[0, 5, 5], [100 - 123.68, 100 - 116.779, 100 - 103.939], atol=1e-4)
+
+
+def test_colour_order():
+    image = np.zeros((1, 60, 60, 3), "uint8")
+    image[..., 0] = 200
+    rgb = np.asarray(Preprocessing(60, 60, MEAN)(image)[0])
+    bgr = np.asarray(Preprocessing(60, 60, MEAN, order="bgr")(image)[0])
+    assert rgb[0, 3, 3].tolist() == [80, -110, -100]
+    # The means are given in the order of the channels that come out.
+    assert bgr[0, 3, 3].tolist() == [-120, -110, 100]
+
+
+@pytest.mark.parametrize("order", ["rgb", "bgr"])
+def test_a_padded_batch_against_opencv(order):
+    shapes = [(40, 60), (64, 45), (30, 64), (64, 64), (9, 9)]
+    layer = Preprocessing(60, 100, MEAN, STD, order)
+    # Padding that is not zero must not leak in either.
+    batch = np.full((5, 64, 64, 3), 255, "uint8")
+    for i, shape in enumerate(shapes):
+        batch[i, : shape[0], : shape[1]] = picture(*shape, seed=i)
+    prepared, sizes, ratio = map(np.asarray, layer(batch, np.array(shapes, "int32")))
+    wanted = [target(*shape, 60, 100) for shape in shapes]
+    assert sizes.tolist() == [list(size) for size in wanted]
+    assert prepared.shape == (5, max(s[0] for s in wanted), max(s[1] for s in wanted), 3)
+    np.testing.assert_allclose(ratio, np.array(wanted) / np.array(shapes), rtol=1e-6)
+    for i, (h, w) in enumerate(wanted):
+        image = batch[i, : shapes[i][0], : shapes[i][1]]
+        np.testing.assert_allclose(prepared[i, :h, :w], expected(image, (h, w), order=order), atol=0.02)
+        assert not prepared[i, h:].any()
+        assert not prepared[i, :, w:].any()
+
+
+def test_sizes_agree_however_they_are_computed():
+    """A canvas known in advance and sizes computed in the graph must not differ by a pixel."""
+    layer = Preprocessing()
+    # 322 * 600 / 224 is 862.5; in float64 600 / 224 * 322 falls just short of it.
+    assert layer.prepared_size(224, 322) == (600, 863)
+    rng = np.random.default_rng(0)
+    sizes = np.concatenate([rng.integers(1, 1500, (4000, 2)), [[224, 322], [112, 161], [19, 304], [448, 700]]])
+    graph = np.asarray(layer._prepared_sizes(sizes.astype("int32"))).astype(int)
+    for size, computed in zip(sizes.tolist(), graph.tolist(), strict=True):
+        assert tuple(computed) == target(*size, 600, 1000) == layer.prepared_size(*size)
+
+
+def test_shapes_unknown_beforehand():
+    layer = Preprocessing(60, 100, MEAN, STD)
+    image = picture(37, 53)
+    signature = [tf.TensorSpec((None, None, None, 3), tf.uint8)]
+    compiled = tf.function(lambda x: layer(x), input_signature=signature)
+    for i, value in enumerate(compiled(image[None])):
+        np.testing.assert_allclose(value, layer(image[None])[i], atol=1e-4)
+
+
+def test_number_types_give_the_same():
+    layer = Preprocessing(60, 100)
+    image = picture(45, 50)[None]
+    wanted = np.asarray(layer(image)[0])
+    for dtype in ("int32", "float32", "float64", "float16"):
+        np.testing.assert_array_equal(np.asarray(layer(image.astype(dtype))[0]), wanted)
+
+
+def test_mixed_precision_leaves_pixels_alone():
+    image = picture(45, 50)[None]
+    layer = Preprocessing(60, 100, dtype="mixed_bfloat16")
+    prepared = layer(image)[0]
+    assert prepared.dtype == "float32"
+    np.testing.assert_array_equal(prepared, Preprocessing(60, 100)(image)[0])
+
+
+def test_the_symbolic_shape():
+    layer = Preprocessing(60, 100)
+    known = layer(keras.Input((30, 40, 3), dtype="uint8"))
+    assert [value.shape for value in known] == [(None, 60, 80, 3), (None, 2), (None, 2)]
+    unknown = layer(keras.Input((None, None, 3)))
+    assert unknown[0].shape == (None, None, None, 3)
+
+
+def test_config_round_trip():
+    layer = Preprocessing(64, 96, MEAN, STD, "bgr", name="prepare")
+    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(layer))
+    image = picture(30, 50)[None]
+    for a, b in zip(layer(image), again(image), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert again.name == "prepare"
+    assert again.describe() == layer.describe()
+    for fact in ("BGR", "120.0, 110.0, 100.0", "64", "96"):
+        assert fact in layer.describe()
+
+
+def test_bad_arguments():
+    for short, long in ((0, 10), (20, 10), (-1, -1)):
+        with pytest.raises(ValueError, match=f"short={short} and long={long}"):
+            Preprocessing(short, long)
+    with pytest.raises(ValueError, match=r"'rgb' or 'bgr', got 'gbr'"):
+        Preprocessing(order="gbr")
