@@ -40,10 +40,12 @@ TEST_SCENES = 200
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("runs/digits"), help="folder for weights, logs and curves")
-    parser.add_argument("--steps", type=int, default=4500, help="batches of two scenes (4500)")
+    parser.add_argument("--steps", type=int, default=4000, help="batches of two scenes (4000)")
     parser.add_argument("--ship", action="store_true", help="write the weights into the package")
     args = parser.parse_args()
 
+    # Half as long again in 32 bits on a processor that multiplies 16-bit floats; the weights stay in 32 bits.
+    keras.config.set_dtype_policy("mixed_bfloat16")
     keras.utils.set_random_seed(0)
     model = zoo.get(MODEL, classes=CLASSES, **OPTIONS)
     # Mirrored digits are no digits. An epoch is 1,000 steps; a checkpoint follows each.
@@ -57,10 +59,12 @@ def main() -> None:
 
 
 def ship(model, args: argparse.Namespace, minutes: float) -> None:
+    """Store the weights in the package, load them back in 32 bits, and measure what users will have."""
     file = PACKAGED / f"{MODEL}_digits.weights.h5"
     PACKAGED.mkdir(exist_ok=True)
     save_weights_file(model, file, dtype="float16")
-    # What is measured is what ships, rounding included.
+    keras.config.set_dtype_policy("float32")
+    model = zoo.get(MODEL, classes=CLASSES, **OPTIONS)
     load_weights_file(model, file)
     score = evaluate(model, digit_scenes("test", TEST_SCENES)).result.map
     entry = describe_shipped(

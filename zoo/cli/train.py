@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 from zoo.cli.console import say
@@ -74,6 +76,19 @@ def _add_augmentation(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--cache", action="store_true", help="keep decoded pictures in memory")
 
 
+@contextlib.contextmanager
+def _precision(policy: str) -> Iterator[None]:
+    """Layers made inside follow ``policy``; Keras has it as a global, which is put back."""
+    import keras
+
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
 def _train(args: argparse.Namespace) -> int:
     import keras
 
@@ -98,7 +113,8 @@ def _train(args: argparse.Namespace) -> int:
     if args.model is None:
         raise ValueError(f"give --model NAME; detectors: {', '.join(zoo.list_models(task='detection')) or 'none'}")
     keras.utils.set_random_seed(args.seed)
-    model = zoo.get(args.model, weights=args.weights, classes=data.classes, **dict(args.option))
+    with _precision(args.precision):
+        model = zoo.get(args.model, weights=args.weights, classes=data.classes, **dict(args.option))
     say(f"Model: {describe(model)}")
     say(f"Data: {len(data)} pictures to train, {0 if val is None else len(val)} to validate")
     say(f"Classes: {', '.join(data.classes)}")
