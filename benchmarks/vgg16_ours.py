@@ -147,7 +147,7 @@ def main() -> None:
         scales=scales,
         proposals=int(np.sum(kept["scores"] >= 0)),
         detections=int(kept["found"]["num_detections"][0]),
-        prepared=kept["prepared"].shape[1:3],
+        prepared=list(kept["prepared"].shape[1:3]),
     )
 
 

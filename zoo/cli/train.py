@@ -58,6 +58,12 @@ def _add_recipe(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--seed", type=int, default=0, metavar="N", help="of the weights, the order and the augmentation (0)"
     )
+    group.add_argument(
+        "--precision",
+        choices=("float32", "mixed_bfloat16", "mixed_float16"),
+        default="float32",
+        help="arithmetic of the networks; weights and boxes stay in 32 bits (float32)",
+    )
     group.add_argument("--jit", action=argparse.BooleanOptionalAction, help="compile with XLA (as Keras sees fit)")
 
 
