@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import keras
 from keras import layers
 
-from zoo.backbones.norm import CAFFE_MEAN, InputNormalisation, LocalResponseNorm, pad
+from zoo.backbones.norm import CAFFE_MEAN, CAFFE_PREPROCESSING, InputNormalisation, LocalResponseNorm, pad
 from zoo.backbones.parts import DetectorParts, class_count, feature_model
 from zoo.registry import register
 
@@ -72,6 +72,9 @@ def _dense(x, units: int, name: str):
     paper="Krizhevsky, Sutskever, Hinton 2012",
     summary="Five convolutions, two groups, local response normalisation; 227 pixels",
     params=60_965_224,
+    input="RGB 0-255, 227 x 227",
+    preprocessing=CAFFE_PREPROCESSING,
+    source="NIPS 2012, figure 2",
 )
 def alexnet(
     classes: int | Sequence[str] | None = None,

@@ -161,6 +161,7 @@ class InputNormalisation(keras.layers.Layer):
 
 # The mean of ImageNet's training images as Caffe's releases have it, blue first.
 CAFFE_MEAN = (103.939, 116.779, 123.68)
+CAFFE_PREPROCESSING = f"BGR 0-255, minus {CAFFE_MEAN}, inside the model"
 
 
 def pad(x, cells: int, name: str):

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import keras
 from keras import layers
 
-from zoo.backbones.norm import CAFFE_MEAN, InputNormalisation, normalise, pad
+from zoo.backbones.norm import CAFFE_MEAN, CAFFE_PREPROCESSING, InputNormalisation, normalise, pad
 from zoo.backbones.parts import DetectorParts, class_count, feature_model
 from zoo.registry import register
 
@@ -85,6 +85,9 @@ def _classifier(name: str, classes, include_top: bool, stages, norm: str) -> ker
     paper="He, Zhang, Ren, Sun 2016",
     summary="Eighteen layers in basic blocks; 224 pixels",
     params=11_703_912,
+    input="RGB 0-255, 224 x 224 in the paper, any size here",
+    preprocessing=CAFFE_PREPROCESSING,
+    source="arXiv:1512.03385, table 1",
 )
 def resnet18(
     classes: int | Sequence[str] | None = None,
@@ -114,6 +117,9 @@ def resnet18(
     paper="He, Zhang, Ren, Sun 2016",
     summary="Fifty layers in bottleneck blocks; 224 pixels",
     params=25_636_712,
+    input="RGB 0-255, 224 x 224 in the paper, any size here",
+    preprocessing=CAFFE_PREPROCESSING,
+    source="arXiv:1512.03385, table 1",
 )
 def resnet50(
     classes: int | Sequence[str] | None = None,
@@ -131,6 +137,9 @@ def resnet50(
     paper="He, Zhang, Ren, Sun 2016",
     summary="101 layers in bottleneck blocks; 224 pixels",
     params=44_707_176,
+    input="RGB 0-255, 224 x 224 in the paper, any size here",
+    preprocessing=CAFFE_PREPROCESSING,
+    source="arXiv:1512.03385, table 1",
 )
 def resnet101(
     classes: int | Sequence[str] | None = None,
@@ -148,6 +157,9 @@ def resnet101(
     paper="He, Zhang, Ren, Sun 2016",
     summary="152 layers in bottleneck blocks; 224 pixels",
     params=60_419_944,
+    input="RGB 0-255, 224 x 224 in the paper, any size here",
+    preprocessing=CAFFE_PREPROCESSING,
+    source="arXiv:1512.03385, table 1",
 )
 def resnet152(
     classes: int | Sequence[str] | None = None,

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import keras
 from keras import layers
 
-from zoo.backbones.norm import CAFFE_MEAN, InputNormalisation
+from zoo.backbones.norm import CAFFE_MEAN, CAFFE_PREPROCESSING, InputNormalisation
 from zoo.backbones.parts import DetectorParts, class_count, feature_model
 from zoo.registry import register
 
@@ -59,6 +59,9 @@ def _classifier(name: str, classes, include_top: bool, stages: Sequence[str] | N
     paper="Simonyan and Zisserman 2015",
     summary="Thirteen 3x3 convolutions in five blocks; 224 pixels",
     params=138_357_544,
+    input="RGB 0-255, 224 x 224",
+    preprocessing=CAFFE_PREPROCESSING,
+    source="arXiv:1409.1556, table 1",
 )
 def vgg16(
     classes: int | Sequence[str] | None = None,
@@ -86,6 +89,9 @@ def vgg16(
     paper="Simonyan and Zisserman 2015",
     summary="Sixteen 3x3 convolutions in five blocks; 224 pixels",
     params=143_667_240,
+    input="RGB 0-255, 224 x 224",
+    preprocessing=CAFFE_PREPROCESSING,
+    source="arXiv:1409.1556, table 1",
 )
 def vgg19(
     classes: int | Sequence[str] | None = None,

@@ -190,6 +190,7 @@ def _register(builder, name: str, summary: str, params: int, paper: str) -> None
         params=params,
         input="RGB 0-255, any size",
         preprocessing=Preprocessing().describe(),
+        source="arXiv:1506.01497; constants of its Python release, py-faster-rcnn",
         weights=shipped_weights(name),
     )(builder)
     globals()[name] = builder
