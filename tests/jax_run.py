@@ -53,6 +53,7 @@ def main(model_path: str, inputs_path: str, outputs_path: str) -> None:
     x = {"images": given["images"], "image_id": given["image_id"]}
     raw = model(x, training=True)
     out["loss"] = model.compute_loss(x=x, y=y, y_pred=raw, training=True)
+    out["rpn_losses"] = [model.trackers[key].result() for key in ("rpn_objectness", "rpn_box")]
     out["step"] = model.sampling_step
 
     model.compile(keras.optimizers.Adam(1e-3))

@@ -131,8 +131,13 @@ def test_a_saved_detector_finds_the_same(saved, model, given, i):
 def test_the_loss_is_the_same(saved, model, given):
     x = {"images": given["images"], "image_id": given["image_id"]}
     y = {"boxes": given["truth_boxes"], "classes": given["truth_classes"]}
+    model.reset_metrics()
     loss = model.compute_loss(x=x, y=y, y_pred=model(x, training=True), training=True)
-    np.testing.assert_allclose(saved["loss"], loss, rtol=1e-3)
+    rpn = [model.trackers[key].result() for key in ("rpn_objectness", "rpn_box")]
+    np.testing.assert_allclose(saved["rpn_losses"], rpn, rtol=1e-3)
+    # The box head samples from the proposals: rounding that moves one across a threshold of NMS or of IoU exchanges
+    # an RoI for another.
+    np.testing.assert_allclose(saved["loss"], loss, rtol=2e-2)
     assert saved["step"] == 1
 
 
