@@ -12,9 +12,7 @@ from pathlib import Path
 import common
 
 PEERS = ("onnx", "torch")
-EVERYTHING = (
-    "uint8 image of 375 x 500 to detections: resize, networks, proposals, RoI pooling, NMS (`predict_on_batch`)"
-)
+EVERYTHING = "uint8 375 x 500 to detections: resize, networks, proposals, RoI pooling, NMS (`predict_on_batch`)"
 
 
 def stage_table(found: dict) -> str:

@@ -54,9 +54,7 @@ def ink_colour(under: np.ndarray, beside: list[np.ndarray], rng: np.random.Gener
     for _ in range(8 if beside else 1):
         low, high = ranges[int(rng.random() * spans.sum() > spans[0])]
         candidates.append(colour(rng.uniform(low, high), rng))
-    return max(
-        candidates, key=lambda one: min((np.linalg.norm(one - other) for other in beside), default=0.0)
-    )
+    return max(candidates, key=lambda one: min((np.linalg.norm(one - other) for other in beside), default=0.0))
 
 
 def _gradient(size: tuple[int, int], rng: np.random.Generator) -> np.ndarray:

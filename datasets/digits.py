@@ -53,9 +53,7 @@ def digit_scenes(
     if size is not None and min(size) < 64:
         raise ValueError(f"size is (height, width), each at least 64, not {size}")
     if sorted(classes) != sorted(CLASSES):
-        raise ValueError(
-            f"the classes of the digit scenes are {', '.join(CLASSES)}, not {', '.join(classes)}"
-        )
+        raise ValueError(f"the classes of the digit scenes are {', '.join(CLASSES)}, not {', '.join(classes)}")
     return DigitScenes(split, count, seed, size, tuple(classes))
 
 

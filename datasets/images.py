@@ -202,9 +202,7 @@ def _explain(error: Exception, data: bytes, name: str) -> ImageError:
         looks = f" (it looks like {kind})" if (kind := _sniff(data)) else ""
         return ImageError(name, f"not an image that can be read{looks}; {_READABLE}")
     if "truncated" in str(error).lower() or isinstance(error, EOFError):
-        return ImageError(
-            name, f"the image is truncated: the file ends too early ({len(data):,} bytes; {error})"
-        )
+        return ImageError(name, f"the image is truncated: the file ends too early ({len(data):,} bytes; {error})")
     return ImageError(name, f"the image is damaged ({error or type(error).__name__})")
 
 

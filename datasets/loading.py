@@ -10,14 +10,10 @@ from zoo.datasets.voc import load_voc
 
 DIGIT_COUNTS = {"train": 2000, "val": 200, "test": 200}
 
-_ALLOWED = (
-    '"digits", "digits:COUNT" (composed scenes, COUNT of them), or the path of a folder in the VOC layout'
-)
+_ALLOWED = '"digits", "digits:COUNT" (composed scenes, COUNT of them), or the path of a folder in the VOC layout'
 
 
-def load(
-    spec: str | Path, split: str | None = None, classes: Sequence[str] | None = None
-) -> DetectionDataset:
+def load(spec: str | Path, split: str | None = None, classes: Sequence[str] | None = None) -> DetectionDataset:
     """Open a data set.
 
     Args:

@@ -194,9 +194,7 @@ class Batches:
     def _rounded(self, side: int) -> int:
         return -(-side // self.pad_multiple) * self.pad_multiple
 
-    def _stack(
-        self, indices: np.ndarray, loaded: list[tuple[np.ndarray, np.ndarray, Sample]]
-    ) -> tuple[Arrays, Arrays]:
+    def _stack(self, indices: np.ndarray, loaded: list[tuple[np.ndarray, np.ndarray, Sample]]) -> tuple[Arrays, Arrays]:
         sizes = np.array([image.shape[:2] for image, _, _ in loaded], np.int32)
         height, width = (self._rounded(int(side)) for side in sizes.max(axis=0))
         images = np.zeros((len(loaded), height, width, 3), np.uint8)

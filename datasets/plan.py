@@ -71,8 +71,7 @@ def make_plan(
         augmentation: what may be changed.
     """
     order_rng, change_rng = (
-        np.random.Generator(np.random.Philox(child))
-        for child in np.random.SeedSequence([seed, epoch]).spawn(2)
+        np.random.Generator(np.random.Philox(child)) for child in np.random.SeedSequence([seed, epoch]).spawn(2)
     )
     batches: list[np.ndarray] = []
     for bucket in buckets(sizes):

@@ -57,9 +57,7 @@ class DetectionDataset:
         notes: what was dropped or clipped while reading, each naming its file.
     """
 
-    def __init__(
-        self, name: str, classes: Iterable[str], samples: Sequence[Sample], notes: Iterable[str] = ()
-    ) -> None:
+    def __init__(self, name: str, classes: Iterable[str], samples: Sequence[Sample], notes: Iterable[str] = ()) -> None:
         """See the class."""
         self.name = name
         self.classes = tuple(classes)
@@ -113,14 +111,10 @@ class Subset(DetectionDataset):
         """``indices`` count in the parent's order."""
         for index in indices:
             if not 0 <= index < len(parent):
-                raise IndexError(
-                    f"{parent.name}: no picture {index}; it has {len(parent)} (0 to {len(parent) - 1})"
-                )
+                raise IndexError(f"{parent.name}: no picture {index}; it has {len(parent)} (0 to {len(parent) - 1})")
         self.parent, self.indices = parent, tuple(indices)
         samples = [parent.sample(index) for index in indices]
-        super().__init__(
-            f"{parent.name}, {len(samples)} of {len(parent)}", parent.classes, samples, parent.notes
-        )
+        super().__init__(f"{parent.name}, {len(samples)} of {len(parent)}", parent.classes, samples, parent.notes)
 
     def load(self, index: int) -> tuple[np.ndarray, Sample]:
         """Picture and ground truth together, read once."""

@@ -16,9 +16,7 @@ class AnnotationError(ValueError):
     """An annotation or split file that cannot be used; the message names the file."""
 
 
-def load_voc(
-    root: str | Path, split: str | None = None, classes: Sequence[str] | None = None
-) -> DetectionDataset:
+def load_voc(root: str | Path, split: str | None = None, classes: Sequence[str] | None = None) -> DetectionDataset:
     """Read a VOC folder.
 
     The devkit counts pixels from 1 and includes the last one, so a file's (xmin, ymin, xmax, ymax) becomes
@@ -90,9 +88,7 @@ def _image_ids(folder: Path, split: str | None) -> tuple[list[str], list[str]]:
             # The devkit's per-class lists have a flag (-1, 0 or 1) behind the id.
             name = re.sub(r"\s+-?[01]$", "", name)
         if ".." in name or name.startswith("/") or not (folder / "Annotations" / f"{name}.xml").is_file():
-            raise AnnotationError(
-                f"{file}, line {number}: {name!r} has no file {folder / 'Annotations'}/{name}.xml"
-            )
+            raise AnnotationError(f"{file}, line {number}: {name!r} has no file {folder / 'Annotations'}/{name}.xml")
         if name in ids:
             notes.append(f"{file.name}, line {number}: {name} is listed twice; taken once")
         ids[name] = None
@@ -138,9 +134,7 @@ def _checked_classes(classes: Sequence[str]) -> tuple[str, ...]:
     if len(set(names)) != len(names):
         raise ValueError(f"classes holds a name twice: {', '.join(names)}")
     if "__background__" in names:
-        raise ValueError(
-            "classes holds '__background__'; leave it out, background is added where it is needed"
-        )
+        raise ValueError("classes holds '__background__'; leave it out, background is added where it is needed")
     return names
 
 
@@ -218,15 +212,11 @@ def _corners(item: ElementTree.Element, file: Path, number: int) -> tuple[float,
     except ValueError:
         corners = (math.nan,)
     if not all(map(math.isfinite, corners)):
-        raise AnnotationError(
-            f"{file}: object {number} has no bndbox with four numbers (xmin, ymin, xmax, ymax)"
-        )
+        raise AnnotationError(f"{file}: object {number} has no bndbox with four numbers (xmin, ymin, xmax, ymax)")
     return corners
 
 
-def _to_continuous(
-    corners: tuple[float, ...], size: tuple[int, int]
-) -> tuple[tuple[float, ...] | None, str | None]:
+def _to_continuous(corners: tuple[float, ...], size: tuple[int, int]) -> tuple[tuple[float, ...] | None, str | None]:
     """A file's corners as a box inside the picture, or None; and what was wrong with it, or None."""
     xmin, ymin, xmax, ymax = corners
     if xmax <= xmin or ymax <= ymin:

@@ -106,12 +106,8 @@ def evaluate_voc(
         if matches.positives[label]:
             aps[label] = voc_ap(curve[0], curve[1], interpolation)
     mean = float(np.nanmean(aps)) if matches.positives.any() else float("nan")
-    recalls, precisions, scores = (
-        (tuple(part) for part in zip(*curves, strict=True)) if curves else ((), (), ())
-    )
-    return VocResult(
-        names, aps, mean, recalls, precisions, scores, matches.positives, found, iou, interpolation
-    )
+    recalls, precisions, scores = (tuple(part) for part in zip(*curves, strict=True)) if curves else ((), (), ())
+    return VocResult(names, aps, mean, recalls, precisions, scores, matches.positives, found, iou, interpolation)
 
 
 def voc_ap(recall: np.ndarray, precision: np.ndarray, interpolation: str = "11point") -> float:
@@ -180,9 +176,7 @@ class _Matches:
     positives: np.ndarray  # per class: boxes that count
 
 
-def _match(
-    detections: Sequence[ImageDetections], samples: Sequence[Sample], count: int, plus_one: bool
-) -> _Matches:
+def _match(detections: Sequence[ImageDetections], samples: Sequence[Sample], count: int, plus_one: bool) -> _Matches:
     scores, labels, overlaps, best_boxes, ignored = [], [], [], [], []
     positives = np.zeros(count, int)
     first = 0
@@ -229,9 +223,7 @@ def _checked(given: ImageDetections, sample: Sample, count: int) -> ImageDetecti
     boxes, scores, labels = (np.asarray(part) for part in given)
     boxes = boxes.reshape(-1, 4)
     if not len(boxes) == len(scores) == len(labels):
-        raise ValueError(
-            f"{sample.image_id}: {len(boxes)} boxes, {len(scores)} scores, {len(labels)} classes"
-        )
+        raise ValueError(f"{sample.image_id}: {len(boxes)} boxes, {len(scores)} scores, {len(labels)} classes")
     kept = labels != -1
     boxes, scores, labels = boxes[kept], scores[kept].astype(np.float64), labels[kept].astype(int)
     if not (np.isfinite(scores).all() and np.isfinite(boxes).all()):

@@ -25,9 +25,7 @@ class Marked(DetectionDataset):
             corner = rng.integers(1, 5, (count, 2))
             boxes = np.concatenate([corner, corner + rng.integers(4, 9, (count, 2))], 1)
             labels, flags = np.arange(count) % 3, np.arange(count) == 1
-            samples.append(
-                Sample(f"m{index}", None, (height, width), boxes, labels, flags, np.arange(count) == 2)
-            )
+            samples.append(Sample(f"m{index}", None, (height, width), boxes, labels, flags, np.arange(count) == 2))
         super().__init__("marked", ("a", "b", "c"), samples)
         self.reads = 0
 
@@ -163,9 +161,7 @@ def test_boxes_follow_through_the_whole_pipeline():
     looks = set()
     for epoch in range(8):
         for x, y in batches.numpy_batches(epoch):
-            for image, size, box, index in zip(
-                x["images"], x["sizes"], y["boxes"], x["image_id"], strict=True
-            ):
+            for image, size, box, index in zip(x["images"], x["sizes"], y["boxes"], x["image_id"], strict=True):
                 picture = image[: size[0], : size[1]]
                 assert np.abs(box[0] - white_box(picture)).max() < 1.01
                 looks.add((int(index), tuple(np.round(box[0], 2))))

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from zoo.datasets.images import ImageError
 from zoo.datasets import load
+from zoo.datasets.images import ImageError
 from zoo.datasets.voc import AnnotationError, load_voc, voc_splits
 
 
@@ -32,9 +32,7 @@ def voc(tmp_path):
         (tmp_path / "Annotations" / f"{name}.xml").write_text(text)
         if picture:
             options = {"exif": exif} if exif else {}
-            Image.new("RGB", picture[::-1], "gray").save(
-                tmp_path / "JPEGImages" / f"{name}{suffix}", **options
-            )
+            Image.new("RGB", picture[::-1], "gray").save(tmp_path / "JPEGImages" / f"{name}{suffix}", **options)
 
     add.root = tmp_path
     add.split = lambda name, text: (tmp_path / "ImageSets" / "Main" / f"{name}.txt").write_text(text)
@@ -105,15 +103,11 @@ def test_any_known_suffix(voc, suffix):
 
 def test_a_missing_picture_names_both_places(voc):
     voc("a", xml(filename="other.jpg"), picture=None)
-    with pytest.raises(
-        AnnotationError, match=r"a\.xml: its picture is missing; .*other\.jpg and .*JPEGImages/a\.\*"
-    ):
+    with pytest.raises(AnnotationError, match=r"a\.xml: its picture is missing; .*other\.jpg and .*JPEGImages/a\.\*"):
         load_voc(voc.root)
 
 
-@pytest.mark.parametrize(
-    "filename", ["/etc/passwd", "../secret.jpg", "sub/../../a.jpg", r"C:\a.jpg", r"..\a.jpg"]
-)
+@pytest.mark.parametrize("filename", ["/etc/passwd", "../secret.jpg", "sub/../../a.jpg", r"C:\a.jpg", r"..\a.jpg"])
 def test_filenames_that_lead_out_are_refused(voc, filename):
     voc("a", xml(filename=filename))
     with pytest.raises(AnnotationError, match=r"a\.xml: <filename> .* leads out of JPEGImages"):
@@ -150,9 +144,7 @@ def test_classes(voc):
     given = load_voc(voc.root, "train", classes=["dog", "bird", "cat"])
     assert given.classes == ("dog", "bird", "cat")
     assert given.sample(0).classes.tolist() == [0]
-    with pytest.raises(
-        AnnotationError, match=r"b\.xml: object 1 has the unknown class 'cat'; known: dog, bird"
-    ):
+    with pytest.raises(AnnotationError, match=r"b\.xml: object 1 has the unknown class 'cat'; known: dog, bird"):
         load_voc(voc.root, classes=("dog", "bird"))
     with pytest.raises(ValueError, match="twice"):
         load_voc(voc.root, classes=("dog", "dog", "cat"))
@@ -282,9 +274,7 @@ def test_load(voc):
 def bccd():
     shared = os.environ.get("ZOO_SHARED_DATA")
     if not shared or not (Path(shared) / "bccd").is_dir():
-        pytest.skip(
-            "the blood cell pictures are not here: set ZOO_SHARED_DATA to the folder that holds bccd/"
-        )
+        pytest.skip("the blood cell pictures are not here: set ZOO_SHARED_DATA to the folder that holds bccd/")
     return Path(shared) / "bccd"
 
 

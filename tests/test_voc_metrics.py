@@ -118,9 +118,7 @@ def test_equals_the_definition_on_random_problems(interpolation, plus_one, stric
     for seed in range(100):
         detections, samples = problem(seed)
         iou = [0.5, 0.3, 0.75][seed % 3]
-        result = evaluate_voc(
-            detections, samples, NAMES, iou, interpolation, plus_one=plus_one, strict=strict
-        )
+        result = evaluate_voc(detections, samples, NAMES, iou, interpolation, plus_one=plus_one, strict=strict)
         aps = []
         for label in range(4):
             points, total = loop_curve(detections, samples, label, iou, float(plus_one), strict)
@@ -308,9 +306,7 @@ def test_a_hundred_thousand_detections_take_seconds():
         return np.concatenate([corner, corner + rng.uniform(5, 200, (count, 2))], 1)
 
     none = [False] * 4
-    samples = [
-        Sample(str(i), None, (600, 600), boxes(4), rng.integers(0, 4, 4), none, none) for i in range(5000)
-    ]
+    samples = [Sample(str(i), None, (600, 600), boxes(4), rng.integers(0, 4, 4), none, none) for i in range(5000)]
     found = [(boxes(20), rng.random(20), rng.integers(0, 4, 20)) for _ in samples]
     start = time.perf_counter()
     evaluate_voc(found, samples, NAMES)
