@@ -12,7 +12,7 @@ from zoo.cli.console import import_tensorflow_quietly, warn
 
 _EXAMPLES = """examples:
   zoo list vgg                                      models with vgg in their name
-  zoo detect digits:8                               the shipped detector on an embedded test scene
+  zoo detect digits:5                               the shipped detector on an embedded test scene
   zoo detect photos/ --weights runs/cells           your own detector on a folder
   zoo train --data VOC_FOLDER --model NAME --minutes 30 --out runs/cells
   zoo eval --data VOC_FOLDER --split test --weights runs/cells
