@@ -54,14 +54,14 @@ def main(model_path: str, inputs_path: str, outputs_path: str) -> None:
     raw = model(x, training=True)
     out["loss"] = model.compute_loss(x=x, y=y, y_pred=raw, training=True)
     out["rpn_losses"] = [model.trackers[key].result() for key in ("rpn_objectness", "rpn_box")]
-    out["step"] = model.sampling_step
+    out["step"] = int(model.sampling_step)
 
     model.compile(keras.optimizers.Adam(1e-3))
     x["sizes"] = given["sizes"]
     history = model.fit(x, y, batch_size=2, epochs=4, shuffle=False, verbose=0)
     out["fit_loss"] = history.history["loss"]
     out["fit_recall"] = history.history["proposal_recall"]
-    out["fit_step"] = model.sampling_step
+    out["fit_step"] = int(model.sampling_step)
     out["validation"] = list(model.evaluate(x, y, batch_size=2, verbose=0, return_dict=True).values())
     np.savez(outputs_path, **{key: np.asarray(value) for key, value in out.items()})
 
