@@ -204,9 +204,11 @@ class FasterRCNN(keras.Model):
         image_id = x.get("image_id") if isinstance(x, dict) else None
         if image_id is None:
             image_id = ops.arange(ops.shape(boxes)[0], dtype="int32")
-        step = ops.convert_to_tensor(self.sampling_step)
+        # Counted before it is read: on TensorFlow the read waits until it is used, so that the other order gave the
+        # old step on JAX and the new one here.
         if training:
             self.sampling_step.assign_add(1)
+        step = ops.convert_to_tensor(self.sampling_step)
         rpn = rpn_targets(
             y_pred["anchors"],
             boxes,
