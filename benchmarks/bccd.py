@@ -59,8 +59,8 @@ def main() -> None:
     rows = [[name, *(f"{results[iou]['ap'][name]:.3f}" for iou in IOUS)] for name in results[IOUS[0]]["ap"]]
     rows.append(["**mAP**", *(f"**{results[iou]['map']:.3f}**" for iou in IOUS)])
     text = (
-        f"    zoo train --data $ZOO_SHARED_DATA/bccd {TRAIN} --out runs/bccd\n"
-        "    zoo eval --data $ZOO_SHARED_DATA/bccd --split test --weights runs/bccd\n\n"
+        f"```sh\nzoo train --data $ZOO_SHARED_DATA/bccd {TRAIN} --out runs/bccd\n"
+        "zoo eval --data $ZOO_SHARED_DATA/bccd --split test --weights runs/bccd\n```\n\n"
         f"No pretrained weights; {seconds / 60:.0f} minutes of training on two cores, other work running beside it "
         "at low priority. 72 test pictures, VOC 2007 metric (eleven points), by the IoU "
         "that a detection has to exceed:\n\n"

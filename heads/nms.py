@@ -43,6 +43,8 @@ def _nms_tensorflow(boxes, scores, threshold: float, keep: int):
         pad_to_max_output_size=True,
         sorted_input=True,
         canonicalized_coordinates=True,
+        # Pairs are compared a square of tiles at a time: groups of a few hundred boxes want small ones.
+        tile_size=128,
     )
     index = tf.reshape(index, (-1, keep))
     valid = tf.range(keep)[None] < count[:, None]

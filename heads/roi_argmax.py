@@ -1,5 +1,7 @@
 """Which cell each bin's maximum came from, and RoI pooling's gradient, which goes there (Girshick 2015, eq. 4)."""
 
+import math
+
 from keras import ops
 
 from zoo.heads.window_max import window_tables
@@ -46,18 +48,22 @@ def pooled_with_gradient(features, windows, empty, levels, training: bool):
     """
     import tensorflow as tf
 
+    shape = tf.shape(features)
+    channels = features.shape[3]
+    numbers = tf.reduce_prod(shape)
+    # Summed in so many parts, side by side; each by one thread, so that the sum's order, and with it the last bit
+    # of the gradient, is the same in every run.
+    parts = math.gcd(channels, 4)
+
     def packed_maximum(values):
-        shape = tf.shape(values)
         # Of a negative float the bits below the sign, negated: ordered as the floats are, and -0 equal to 0.
         # (Adding 0. does not do for the latter: the graph optimiser takes x + 0 for x.)
         bits = tf.bitcast(tf.cast(values, tf.float32), tf.int32)
         ordered = tf.where(bits < 0, tf.int32.min - bits, bits)
-        cells = shape[0] * shape[1] * shape[2]
-        place = tf.reshape(0x7FFFFFFF - tf.range(cells), (shape[0], shape[1], shape[2], 1))
+        place = tf.reshape(0x7FFFFFFF - tf.range(numbers), shape)
         keys = tf.bitwise.left_shift(tf.cast(ordered, tf.int64), tf.constant(32, tf.int64))
         keys += tf.cast(place, tf.int64)
-        table = window_tables(keys, *levels, maximum=tf.maximum)
-        return four_way(table)
+        return four_way(window_tables(keys, *levels, maximum=tf.maximum))
 
     def four_way(table):
         a, b, c, d = (tf.gather(table, w) for w in windows)
@@ -75,20 +81,16 @@ def pooled_with_gradient(features, windows, empty, levels, training: bool):
 
         def gradient(upstream):
             best = packed_maximum(values) if keys is None else keys
-            low = tf.bitwise.bitwise_and(best, tf.constant(0x7FFFFFFF, tf.int64))
-            cell = 0x7FFFFFFF - tf.cast(low, tf.int32)
-            shape = tf.shape(values)
-            channels = shape[3]
-            place = cell * channels + tf.range(channels)
-            # Negative weights are dropped nowhere: a count with weights is a plain sum per place.
+            # Casting to int32 keeps the low half.
+            place = 0x7FFFFFFF - tf.cast(best, tf.int32)
             weight = tf.where(empty[..., None], 0.0, tf.cast(upstream, tf.float32))
-            total = tf.raw_ops.DenseBincount(
-                input=tf.reshape(place, (-1,)),
-                size=tf.reduce_prod(shape),
-                weights=tf.reshape(weight, (-1,)),
-                binary_output=False,
-            )
-            return tf.cast(tf.reshape(total, shape), values.dtype)
+            place, weight = (tf.split(tf.reshape(x, (parts, -1)), parts) for x in (place, weight))
+            # A count with weights is a plain sum per place.
+            sums = [
+                tf.raw_ops.DenseBincount(input=p, size=numbers, weights=w, binary_output=False)
+                for p, w in zip(place, weight, strict=True)
+            ]
+            return tf.cast(tf.reshape(tf.add_n(sums), shape), values.dtype)
 
         return out, gradient
 

@@ -18,26 +18,36 @@ def levels_for(longest: int) -> int:
     return levels
 
 
-def _grow(maps, window: int, axis: int, maximum):
-    """Windows of ``2 * window + 1`` cells from windows of ``window``; what would cross the end is never looked up."""
-
-    def shift(values, by):
-        length = ops.shape(values)[axis]
-        return ops.take(values, ops.minimum(ops.arange(length) + by, length - 1), axis=axis)
-
-    twice = maximum(maps, shift(maps, window))
-    return maximum(twice, shift(maps, window + 1))
+def _grow(maps, window: int, step, maximum):
+    """Windows of ``2 * window + 1`` cells, ``step`` apart, from windows of ``window``; the list gets shorter."""
+    length = ops.shape(maps)[0]
+    far = (window + 1) * step
+    keep = max(length - far, 0) if isinstance(length, int) and isinstance(far, int) else ops.maximum(length - far, 0)
+    by = window * step
+    # Slices along the first axis copy nothing.
+    return maximum(maximum(maps[:keep], maps[by : by + keep]), maps[far : far + keep])
 
 
 def window_tables(features, row_levels: int, column_levels: int, maximum=ops.maximum):
-    """All windows' maxima, ``(column_levels * row_levels * B * Hf * Wf, C)`` from ``features (B, Hf, Wf, C)``."""
-    rows = [features]
+    """All windows' maxima, ``(column_levels * row_levels * B * Hf * Wf, C)`` from ``features (B, Hf, Wf, C)``.
+
+    The map is one long list of cells, in which the cell below is ``Wf`` places on. Windows that cross the map's end
+    hold cells of the next row or image; no bin ever looks them up.
+    """
+    columns, channels = ops.shape(features)[2], features.shape[-1]
+    cells = ops.reshape(features, (-1, channels))
+    rows = [cells]
     for level in range(row_levels - 1):
-        rows.append(_grow(rows[-1], 2 ** (level + 1) - 1, 1, maximum))
-    columns = [ops.stack(rows)]
+        rows.append(_grow(rows[-1], 2 ** (level + 1) - 1, columns, maximum))
+    tables = [*rows]
     for level in range(column_levels - 1):
-        columns.append(_grow(columns[-1], 2 ** (level + 1) - 1, 3, maximum))
-    return ops.reshape(ops.stack(columns), (-1, features.shape[-1]))
+        rows = [_grow(row, 2 ** (level + 1) - 1, 1, maximum) for row in rows]
+        tables += rows
+    # Fill every table up to the length of the first: their places are computed, not stored.
+    parts = [cells]
+    for table in tables[1:]:
+        parts += [table, cells[: ops.shape(cells)[0] - ops.shape(table)[0]]]
+    return ops.concatenate(parts, axis=0)
 
 
 def _corner(low, high, levels: int):
