@@ -69,6 +69,8 @@ def saved(model, given, tmp_path_factory):
     names = [str(folder / name) for name in ("model.keras", "inputs.npz", "outputs.npz")]
     script = Path(__file__).with_name("jax_run.py")
     environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
+    # Compiling is most of the work here, and the numbers are small: do not optimise machine code.
+    environment["XLA_FLAGS"] = "--xla_backend_optimization_level=0"
     done = subprocess.run([sys.executable, script, *names], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return dict(np.load(folder / "outputs.npz"))
@@ -133,11 +135,10 @@ def test_the_loss_is_the_same(saved, model, given):
     y = {"boxes": given["truth_boxes"], "classes": given["truth_classes"]}
     model.reset_metrics()
     loss = model.compute_loss(x=x, y=y, y_pred=model(x, training=True), training=True)
-    rpn = [model.trackers[key].result() for key in ("rpn_objectness", "rpn_box")]
-    np.testing.assert_allclose(saved["rpn_losses"], rpn, rtol=1e-4)
     # The same anchors and RoIs are sampled, so nothing but rounding is left.
-    np.testing.assert_allclose(saved["loss"], loss, rtol=1e-4)
-    assert saved["step"] == 1
+    np.testing.assert_allclose(saved["fit_loss"][0], loss, rtol=1e-4)
+    for name, tracker in model.trackers.items():
+        np.testing.assert_allclose(saved[f"fit_{name}"][0], tracker.result(), rtol=1e-4)
 
 
 def test_fit(saved):
@@ -145,6 +146,5 @@ def test_fit(saved):
     assert len(losses) == 4
     assert np.isfinite(losses).all()
     assert losses[-1] < losses[0]
-    assert ((saved["fit_recall"] >= 0) & (saved["fit_recall"] <= 1)).all()
-    assert saved["fit_step"] == 1 + 4 * 2
+    assert saved["step"] == 4
     assert np.isfinite(saved["validation"]).all()
