@@ -21,6 +21,8 @@ class Sample:
         classes: (G,) int32, index into the data set's ``classes`` (0-based, no background).
         difficult: (G,) bool, neither counted nor punished in evaluation.
         crowd: (G,) bool, a box around many objects.
+        areas: (G,) float64, the objects' own areas in square pixels, by which COCO's metric sorts them into small,
+            medium and large (COCO gives that of the outline, not of the box); None where there are only boxes.
     """
 
     image_id: str
@@ -30,12 +32,14 @@ class Sample:
     classes: np.ndarray
     difficult: np.ndarray
     crowd: np.ndarray
+    areas: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         """Arrays take their declared types; sizes that do not agree are refused."""
         boxes = np.asarray(self.boxes, np.float32).reshape(-1, 4)
         fixed = {"boxes": boxes, "size": (int(self.size[0]), int(self.size[1]))}
-        for name, dtype in (("classes", np.int32), ("difficult", bool), ("crowd", bool)):
+        kinds = {"classes": np.int32, "difficult": bool, "crowd": bool}
+        for name, dtype in (kinds if self.areas is None else {**kinds, "areas": np.float64}).items():
             fixed[name] = np.asarray(getattr(self, name), dtype).reshape(-1)
             if len(fixed[name]) != len(boxes):
                 raise ValueError(f"{self.image_id}: {len(boxes)} boxes but {len(fixed[name])} {name}")
