@@ -59,14 +59,24 @@ class DetectionDataset:
         classes: class names; a sample's class index points into them.
         samples: the ground truth, in the order of the data set.
         notes: what was dropped or clipped while reading, each naming its file.
+        category_ids: the number by which the data's own files call each class (COCO's have gaps); None where
+            they have none. Result files need them.
     """
 
-    def __init__(self, name: str, classes: Iterable[str], samples: Sequence[Sample], notes: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        name: str,
+        classes: Iterable[str],
+        samples: Sequence[Sample],
+        notes: Iterable[str] = (),
+        category_ids: Iterable[int] | None = None,
+    ) -> None:
         """See the class."""
         self.name = name
         self.classes = tuple(classes)
         self.samples = samples
         self.notes = tuple(notes)
+        self.category_ids = None if category_ids is None else tuple(category_ids)
 
     def __len__(self) -> int:
         """How many pictures there are."""
@@ -118,7 +128,8 @@ class Subset(DetectionDataset):
                 raise IndexError(f"{parent.name}: no picture {index}; it has {len(parent)} (0 to {len(parent) - 1})")
         self.parent, self.indices = parent, tuple(indices)
         samples = [parent.sample(index) for index in indices]
-        super().__init__(f"{parent.name}, {len(samples)} of {len(parent)}", parent.classes, samples, parent.notes)
+        name = f"{parent.name}, {len(samples)} of {len(parent)}"
+        super().__init__(name, parent.classes, samples, parent.notes, parent.category_ids)
 
     def load(self, index: int) -> tuple[np.ndarray, Sample]:
         """Picture and ground truth together, read once."""

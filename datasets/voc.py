@@ -1,100 +1,67 @@
 """Reads data sets in the PASCAL VOC devkit's layout (Annotations, JPEGImages, ImageSets/Main)."""
 
-import math
 import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
-from zoo.datasets.images import IMAGE_SUFFIXES, image_size, natural_key
+from zoo.datasets.checks import checked_classes, four_numbers, name_key, relative_name, tidy_box, unknown_class
+from zoo.datasets.images import IMAGE_SUFFIXES, ImageError, image_size
+from zoo.datasets.notes import AnnotationError, OnError, Reading
 from zoo.datasets.records import DetectionDataset, Sample
+from zoo.datasets.voc_layout import image_ids, parts_of, voc_splits
 
-_LAYOUT = "Annotations/NAME.xml, JPEGImages/NAME.jpg and, for splits, ImageSets/Main/SPLIT.txt"
+__all__ = ["AnnotationError", "load_voc", "voc_splits"]
+
+_SIDES = ("xmin", "ymin", "xmax", "ymax")
 
 
-class AnnotationError(ValueError):
-    """An annotation or split file that cannot be used; the message names the file."""
-
-
-def load_voc(root: str | Path, split: str | None = None, classes: Sequence[str] | None = None) -> DetectionDataset:
+def load_voc(
+    root: str | Path,
+    split: str | None = None,
+    classes: Sequence[str] | None = None,
+    on_error: OnError = "raise",
+) -> DetectionDataset:
     """Read a VOC folder.
 
     The devkit counts pixels from 1 and includes the last one, so a file's (xmin, ymin, xmax, ymax) becomes
     (xmin - 1, ymin - 1, xmax, ymax) in continuous pixels (Everingham 2010). A box without area is dropped,
     one partly outside its picture is clipped, one wholly outside is dropped; the data set's ``notes`` name
-    each.
+    each. ``<crowd>1</crowd>`` in an object, which the devkit does not have, marks a box around many.
 
     Args:
-        root: the folder with ``Annotations`` and ``JPEGImages``, or one that holds it as
-            ``VOCdevkit/VOC2007``.
-        split: a file of ``ImageSets/Main`` without ".txt"; None takes every annotation file.
+        root: the folder with ``Annotations`` and ``JPEGImages``, or a devkit with one or several of them, as
+            ``VOCdevkit/VOC2007`` and ``VOCdevkit/VOC2012``.
+        split: a file of ``ImageSets/Main`` without ".txt"; None takes every annotation file. "train+val" is
+            the union of two; in a devkit "2007/trainval" says whose; "07+12" is the trainval of 2007 and 2012,
+            "07++12" the test pictures of 2007 as well.
         classes: the class names in the order to number them. None takes those of all annotation files of the
             folder, sorted, so that the splits of one folder agree.
+        on_error: "note" leaves out what cannot be used and goes on.
 
-    Example: ``load_voc("VOCdevkit/VOC2007", "trainval").classes`` is ``("aeroplane", ...)``.
+    Example: ``load_voc("VOCdevkit", "2007/trainval").classes`` is ``("aeroplane", ...)``.
     """
-    folder = _find_folder(Path(root))
-    ids, notes = _image_ids(folder, split)
-    trees = {name: _parse(folder / "Annotations" / f"{name}.xml") for name in ids}
-    names = _class_names(folder, trees) if classes is None else _checked_classes(classes)
-    images = _Images(folder)
-    samples = [_sample(folder, name, trees[name], names, images, notes) for name in ids]
-    return DetectionDataset(f"{folder.name} {split or 'all'}", names, samples, notes)
-
-
-def voc_splits(root: str | Path) -> tuple[str, ...]:
-    """The splits a VOC folder has: the names in ``ImageSets/Main``, the devkit's per-class lists left out."""
-    folder = _find_folder(Path(root))
-    names = {path.stem for path in (folder / "ImageSets" / "Main").glob("*.txt")}
-    return tuple(sorted(name for name in names if name.rpartition("_")[2] not in names - {name}))
-
-
-def _find_folder(root: Path) -> Path:
-    if not root.is_dir():
-        raise AnnotationError(f"{root}: no such folder; give a VOC folder with {_LAYOUT}")
-    candidates = [
-        root,
-        root / "VOCdevkit",
-        *sorted(root.glob("VOC[0-9]*")),
-        *sorted(root.glob("VOCdevkit/VOC[0-9]*")),
-    ]
-    found = [path for path in candidates if (path / "Annotations").is_dir()]
-    if root in found:
-        return root
-    if len(found) > 1:
-        raise AnnotationError(f"{root}: holds several VOC folders, choose one: {', '.join(map(str, found))}")
-    if not found:
-        raise AnnotationError(f"{root}: not a VOC folder (no Annotations in it); expected {_LAYOUT}")
-    return found[0]
-
-
-def _image_ids(folder: Path, split: str | None) -> tuple[list[str], list[str]]:
-    """The ids of a split in its file's order, and notes on lines left out."""
-    if split is None:
-        ids = sorted((path.stem for path in (folder / "Annotations").glob("*.xml")), key=natural_key)
-        if not ids:
-            raise AnnotationError(f"{folder / 'Annotations'}: no .xml files in it")
-        return ids, []
-    file = folder / "ImageSets" / "Main" / f"{split}.txt"
-    if not file.is_file() or not re.fullmatch(r"[\w.-]+", split):
-        known = ", ".join(voc_splits(folder)) or "none; without a split every annotated picture is taken"
-        raise AnnotationError(f"{file}: there is no split {split!r}; splits of this folder: {known}")
-    ids, notes = {}, []
-    for number, line in enumerate(file.read_text("utf-8-sig").splitlines(), 1):
-        name = line.strip()
-        if not name:
-            continue
-        if not (folder / "Annotations" / f"{name}.xml").is_file():
-            # The devkit's per-class lists have a flag (-1, 0 or 1) behind the id.
-            name = re.sub(r"\s+-?[01]$", "", name)
-        if ".." in name or name.startswith("/") or not (folder / "Annotations" / f"{name}.xml").is_file():
-            raise AnnotationError(f"{file}, line {number}: {name!r} has no file {folder / 'Annotations'}/{name}.xml")
-        if name in ids:
-            notes.append(f"{file.name}, line {number}: {name} is listed twice; taken once")
-        ids[name] = None
-    if not ids:
-        raise AnnotationError(f"{file}: the split is empty")
-    return list(ids), notes
+    root, reading = Path(root), Reading(on_error)
+    parts = parts_of(root, split)
+    trees: dict[tuple[Path, str], ElementTree.Element] = {}
+    for folder, name in parts:
+        for image_id in image_ids(folder, name, reading):
+            if (folder, image_id) in trees:
+                file = folder / "ImageSets" / "Main" / f"{name}.txt"
+                reading.note("listed-twice", file, f"{image_id} is in another part too; taken once", image_id=image_id)
+            elif (tree := _parse(folder / "Annotations" / f"{image_id}.xml", reading, image_id)) is not None:
+                trees[folder, image_id] = tree
+    names = _class_names(trees) if classes is None else checked_classes(classes)
+    shared = len({image_id for _, image_id in trees}) < len(trees)
+    images = {folder: _Images(folder) for folder in {folder for folder, _ in parts}}
+    samples = []
+    for (folder, image_id), tree in trees.items():
+        file = folder / "Annotations" / f"{image_id}.xml"
+        name = f"{folder.name}/{image_id}" if shared else image_id
+        if (found := _picture(tree, file, name, images[folder], reading)) is not None:
+            samples.append(_sample(file, name, tree, names, found, reading))
+    shown = parts[0][0].name if len(images) == 1 else root.name
+    return DetectionDataset(f"{shown} {split or 'all'}", names, samples, reading.notes)
 
 
 class _NoDoctype(ElementTree.TreeBuilder):
@@ -104,38 +71,42 @@ class _NoDoctype(ElementTree.TreeBuilder):
         raise AnnotationError("has a DOCTYPE, which is not read")
 
 
-def _parse(file: Path) -> ElementTree.Element:
+def _parse(file: Path, reading: Reading, image_id: str) -> ElementTree.Element | None:
+    """The file's XML; None if it cannot be used and the reading goes on."""
     try:
-        return ElementTree.fromstring(file.read_bytes(), ElementTree.XMLParser(target=_NoDoctype()))
+        data = file.read_bytes()
+        if not _is_utf8(data) and not re.match(rb"\s*<\?xml[^>]*encoding|\xff\xfe|\xfe\xff", data):
+            reading.note("encoding", file, "is not UTF-8 and names no encoding; read as Latin-1", image_id=image_id)
+            data = data.decode("latin-1").encode()
+        return ElementTree.fromstring(data, ElementTree.XMLParser(target=_NoDoctype()))
     except AnnotationError as error:
-        raise AnnotationError(f"{file}: {error}; remove it") from error
-    except (ElementTree.ParseError, ValueError, LookupError) as error:
-        raise AnnotationError(f"{file}: not well-formed XML ({error})") from error
+        reading.error("unreadable-annotation", file, f"{error}; remove it", image_id=image_id)
+    except (ElementTree.ParseError, ValueError, LookupError, OSError) as error:
+        reading.error("unreadable-annotation", file, f"not well-formed XML ({error})", image_id=image_id)
+    return None
+
+
+def _is_utf8(data: bytes) -> bool:
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _text(element: ElementTree.Element, path: str) -> str:
     return (element.findtext(path) or "").strip()
 
 
-def _class_names(folder: Path, trees: dict[str, ElementTree.Element]) -> tuple[str, ...]:
-    """Class names over the whole folder; a broken file outside the split is no reason to stop."""
+def _class_names(trees: dict[tuple[Path, str], ElementTree.Element]) -> tuple[str, ...]:
+    """Class names over the whole folders; a broken file outside the split is no reason to stop."""
     names = {_text(item, "name") for tree in trees.values() for item in tree.iterfind("object")}
-    for file in (folder / "Annotations").glob("*.xml"):
-        if file.stem not in trees:
-            try:
-                names |= {_text(item, "name") for item in _parse(file).iterfind("object")}
-            except AnnotationError:
-                continue
+    quiet = Reading("note")
+    for folder in {folder for folder, _ in trees}:
+        for file in (folder / "Annotations").glob("*.xml"):
+            if (folder, file.stem) not in trees and (tree := _parse(file, quiet, file.stem)) is not None:
+                names |= {_text(item, "name") for item in tree.iterfind("object")}
     return tuple(sorted(names - {""}))
-
-
-def _checked_classes(classes: Sequence[str]) -> tuple[str, ...]:
-    names = (classes,) if isinstance(classes, str) else tuple(classes)
-    if len(set(names)) != len(names):
-        raise ValueError(f"classes holds a name twice: {', '.join(names)}")
-    if "__background__" in names:
-        raise ValueError("classes holds '__background__'; leave it out, background is added where it is needed")
-    return names
 
 
 class _Images:
@@ -146,85 +117,83 @@ class _Images:
         self.by_stem: dict[str, Path] = {}
         for path in sorted(self.folder.iterdir()) if self.folder.is_dir() else []:
             if path.suffix.lower() in IMAGE_SUFFIXES:
-                self.by_stem.setdefault(path.stem, path)
+                self.by_stem.setdefault(name_key(path.stem), path)
 
-    def find(self, filename: str, name: str, file: Path) -> Path:
-        """The picture that <filename> names, else the one called as the annotation file."""
-        parts = PurePosixPath(filename.replace("\\", "/"))
-        if parts.is_absolute() or ".." in parts.parts or re.match(r"[A-Za-z]:", filename):
-            raise AnnotationError(
-                f"{file}: <filename> {filename!r} leads out of JPEGImages; write the picture's name alone"
-            )
-        if filename and (self.folder / parts).is_file() and parts.suffix.lower() in IMAGE_SUFFIXES:
-            return self.folder / parts
-        for stem in (str(parts), parts.stem, name):
-            if stem in self.by_stem:
-                return self.by_stem[stem]
-        tried = " and ".join(
-            dict.fromkeys([*([f"{self.folder}/{filename}"] if filename else []), f"{self.folder}/{name}.*"])
-        )
-        raise AnnotationError(f"{file}: its picture is missing; looked for {tried}")
+    def find(self, filename: str, image_id: str) -> Path:
+        """The picture that <filename> names, else the one called as the annotation file.
+
+        Raises:
+            AnnotationError: <filename> leads out of the folder.
+            FileNotFoundError: there is no such picture.
+        """
+        name = relative_name(filename, self.folder)
+        if name is None:
+            raise AnnotationError(f"<filename> {filename!r} leads out of JPEGImages; write the picture's name alone")
+        if filename and (self.folder / name).is_file() and name.suffix.lower() in IMAGE_SUFFIXES:
+            return self.folder / name
+        for stem in (str(name), name.stem, image_id):
+            if name_key(stem) in self.by_stem:
+                return self.by_stem[name_key(stem)]
+        wanted = f"{self.folder / name} and " if filename else ""
+        raise FileNotFoundError(f"its picture is missing; looked for {wanted}{self.folder}/{image_id}.*")
+
+
+def _picture(
+    tree: ElementTree.Element, file: Path, name: str, images: _Images, reading: Reading
+) -> tuple[Path, tuple[int, int]] | None:
+    """The picture's path and its size as annotated; from its header where the file says nothing or 0."""
+    try:
+        path = images.find(_text(tree, "filename"), file.stem)
+    except (AnnotationError, FileNotFoundError) as error:
+        kind = "missing-picture" if isinstance(error, FileNotFoundError) else "leads-out"
+        reading.error(kind, file, str(error), image_id=name)
+        return None
+    try:
+        height, width = (int(float(_text(tree, f"size/{side}"))) for side in ("height", "width"))
+    except (ValueError, OverflowError):
+        height = width = 0
+    if height > 0 and width > 0:
+        return path, (height, width)
+    try:
+        return path, image_size(path)
+    except ImageError as error:
+        if reading.on_error == "raise":
+            raise
+        reading.error("unreadable-picture", path, error.problem, image_id=name)
+        return None
 
 
 def _sample(
-    folder: Path,
+    file: Path,
     name: str,
     tree: ElementTree.Element,
     classes: tuple[str, ...],
-    images: _Images,
-    notes: list[str],
+    picture: tuple[Path, tuple[int, int]],
+    reading: Reading,
 ) -> Sample:
-    """One annotation file as a sample; what was dropped or clipped is added to ``notes``."""
-    file = folder / "Annotations" / f"{name}.xml"
-    path = images.find(_text(tree, "filename"), name, file)
-    size = _size(tree, path)
-    boxes, labels, difficult = [], [], []
+    """One annotation file as a sample; what was dropped or clipped is noted."""
+    path, size = picture
+    boxes, labels, difficult, crowd = [], [], [], []
     for number, item in enumerate(tree.iterfind("object"), 1):
         label = _text(item, "name")
         if label not in classes:
-            raise AnnotationError(
-                f"{file}: object {number} has the unknown class {label!r}; known: {', '.join(classes)}"
-            )
-        corners = _corners(item, file, number)
-        box, problem = _to_continuous(corners, size)
+            text = f"object {number} {unknown_class(label, classes)}"
+            reading.error("unknown-class", file, text, image_id=name)
+            continue
+        corners = four_numbers([_text(item, f"bndbox/{side}") for side in _SIDES])
+        if corners is None:
+            text = f"object {number} has no bndbox with four numbers ({', '.join(_SIDES)})"
+            reading.error("unreadable-box", file, text, image_id=name)
+            continue
+        as_given = (corners[0] - 1, corners[1] - 1, *corners[2:])
+        # A pixel is 1 wide, so xmin = xmax could be a box of one pixel; in practice it is a slip of the mouse.
+        box, kind, problem = tidy_box(as_given, size, least=1.0)
         if problem:
             shown = ", ".join(f"{value:g}" for value in corners)
-            notes.append(f"{file.name}: object {number} ({label}, {shown}) {problem}")
+            reading.note(kind, file, f"object {number} ({label}, {shown}) {problem}", image_id=name, box=as_given)
         if box is not None:
             boxes.append(box)
             labels.append(classes.index(label))
             difficult.append(_text(item, "difficult") == "1")
-    return Sample(name, path, size, boxes, labels, difficult, [False] * len(boxes))
-
-
-def _size(tree: ElementTree.Element, path: Path) -> tuple[int, int]:
-    """(height, width) as annotated; from the picture's header where the file says nothing or 0."""
-    try:
-        height, width = (int(float(_text(tree, f"size/{side}"))) for side in ("height", "width"))
-    except ValueError:
-        return image_size(path)
-    return (height, width) if height > 0 and width > 0 else image_size(path)
-
-
-def _corners(item: ElementTree.Element, file: Path, number: int) -> tuple[float, ...]:
-    try:
-        corners = tuple(float(_text(item, f"bndbox/{side}")) for side in ("xmin", "ymin", "xmax", "ymax"))
-    except ValueError:
-        corners = (math.nan,)
-    if not all(map(math.isfinite, corners)):
-        raise AnnotationError(f"{file}: object {number} has no bndbox with four numbers (xmin, ymin, xmax, ymax)")
-    return corners
-
-
-def _to_continuous(corners: tuple[float, ...], size: tuple[int, int]) -> tuple[tuple[float, ...] | None, str | None]:
-    """A file's corners as a box inside the picture, or None; and what was wrong with it, or None."""
-    xmin, ymin, xmax, ymax = corners
-    if xmax <= xmin or ymax <= ymin:
-        return None, "has no area; dropped"
-    x1, y1 = xmin - 1, ymin - 1
-    height, width = size
-    if x1 >= width or y1 >= height or xmax <= 0 or ymax <= 0:
-        return None, f"lies outside its {width}x{height} picture; dropped"
-    inside = (max(x1, 0.0), max(y1, 0.0), min(xmax, width), min(ymax, height))
-    clipped = inside != (x1, y1, xmax, ymax)
-    return inside, f"reaches beyond its {width}x{height} picture; clipped" if clipped else None
+            crowd.append(_text(item, "crowd") == "1")
+    return Sample(name, path, size, boxes, labels, difficult, crowd)
