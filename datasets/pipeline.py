@@ -85,7 +85,7 @@ class Batches:
         self._sizes = dataset.sizes()
         self._plans: OrderedDict[int, EpochPlan] = OrderedDict()
         self._lock = threading.Lock()
-        self._cache = _Cache(cache_bytes if cache else 0)
+        self._cache = PictureCache(cache_bytes if cache else 0)
         self.steps_per_epoch = len(self._plan(0).batches)
 
     def __len__(self) -> int:
@@ -210,7 +210,7 @@ class Batches:
         return x, {"boxes": boxes, "classes": classes, "difficult": difficult}
 
 
-class _Cache:
+class PictureCache:
     """Decoded pictures by index, until the budget is used up; what came first stays."""
 
     def __init__(self, budget: int) -> None:

@@ -20,7 +20,11 @@ _ON_SHEET = 12  # pictures on the contact sheet
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
     """Add ``eval``."""
-    parser = commands.add_parser("eval", help="measure a detector", description="Measure a detector (PASCAL VOC).")
+    parser = commands.add_parser(
+        "eval",
+        help="measure a detector or a classifier",
+        description="Measure a detector (PASCAL VOC), or a classifier on class folders (top-1 and top-5 error).",
+    )
     add_data_option(parser)
     parser.add_argument("--split", help="split to measure on; test or else val if there is one, else all")
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N pictures")
@@ -45,6 +49,10 @@ def _evaluate(args: argparse.Namespace) -> int:
     from zoo.training.evaluate import evaluate
 
     model = trained_model(args)
+    if not hasattr(model, "detect"):
+        from zoo.cli.evaluate_classes import evaluate_classes
+
+        return evaluate_classes(args, model)
     data, split = evaluation_data(args.data, args.split, model.classes)
     if args.limit is not None:
         data = data.subset(range(min(args.limit, len(data))))

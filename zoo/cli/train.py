@@ -1,15 +1,24 @@
-"""``zoo train``: a detector from a folder of annotations."""
+"""``zoo train``: a detector from annotated pictures, a classifier from class folders."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from zoo.cli.console import say
 from zoo.cli.data import add_data_option, is_digits, train_and_val
 from zoo.cli.models import add_model_options, describe
+
+if TYPE_CHECKING:
+    from zoo.datasets.class_batches import ClassBatches
+    from zoo.datasets.class_records import ClassificationDataset
+    from zoo.datasets.pipeline import Batches
+    from zoo.datasets.records import DetectionDataset
+    from zoo.training.fit import Recipe
 
 _EPOCHS = 12
 
@@ -18,8 +27,9 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     """Add ``train``."""
     parser = commands.add_parser(
         "train",
-        help="train a detector",
-        description="Train a detector; everything about it is left in one folder.",
+        help="train a detector or a classifier",
+        description="Train a detector on annotated pictures, or a classifier on class folders (a folder, a .zip, or "
+        "tfds:NAME); everything about it is left in one folder.",
     )
     add_data_option(parser)
     parser.add_argument("--split", help="split to train on; train or trainval if there is one, else all")
@@ -35,7 +45,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     )
     _add_recipe(parser.add_argument_group("steps"))
     _add_augmentation(parser.add_argument_group("pictures"))
-    parser.add_argument("--val-every", type=int, default=1, metavar="N", help="epochs between two validation mAPs (1)")
+    parser.add_argument("--val-every", type=int, default=1, metavar="N", help="epochs between two validations (1)")
     parser.add_argument("--keep", choices=("best", "last"), default="best", help="which weights to end with (best)")
     parser.add_argument("--no-tensorboard", action="store_true", help="write no TensorBoard logs")
     parser.add_argument("--quiet", action="store_true", help="a line per epoch instead of a progress bar")
@@ -43,16 +53,22 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
 
 
 def _add_recipe(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--batch", type=int, default=2, metavar="B", help="pictures in a batch (2)")
-    group.add_argument("--lr", type=float, default=0.001, metavar="RATE", help="highest learning rate (.001)")
-    group.add_argument("--schedule", choices=("step", "cosine", "constant"), default="step", help="how it falls (step)")
+    group.add_argument("--recipe", metavar="NAME", help="a paper's settings; the options below override them")
+    group.add_argument("--batch", type=int, metavar="B", help="pictures in a batch (2; 128 for a classifier)")
+    group.add_argument("--lr", type=float, metavar="RATE", help="highest learning rate (.001)")
+    group.add_argument("--schedule", choices=("step", "cosine", "constant"), help="how it falls (step)")
+    group.add_argument(
+        "--drops",
+        type=float,
+        nargs="+",
+        metavar="SHARE",
+        help="shares of the training after which a step schedule divides by ten (.7)",
+    )
     group.add_argument(
         "--warmup", type=int, metavar="STEPS", help="steps of linear warm-up; by default a twentieth of all"
     )
-    group.add_argument("--momentum", type=float, default=0.9, metavar="M", help="of SGD (.9)")
-    group.add_argument(
-        "--weight-decay", type=float, default=5e-4, metavar="W", help="of kernels, in Caffe's meaning (5e-4)"
-    )
+    group.add_argument("--momentum", type=float, metavar="M", help="of SGD (.9)")
+    group.add_argument("--weight-decay", type=float, metavar="W", help="of kernels, in Caffe's meaning (5e-4)")
     group.add_argument("--clipnorm", type=float, metavar="N", help="limit of the norm of all gradients (none)")
     group.add_argument("--ema", type=float, metavar="M", help="momentum of a moving average of the weights to keep")
     group.add_argument(
@@ -99,49 +115,28 @@ def _train(args: argparse.Namespace) -> int:
     import keras
 
     import zoo
-    from zoo.datasets.pipeline import Batches
-    from zoo.training.fit import Recipe, train
+    from zoo.training.fit import train
 
-    data, val = train_and_val(args.data, args.split, args.val_split)
-    batches = Batches(
-        data,
-        args.batch,
-        args.seed,
-        flip=not is_digits(args.data) if args.flip is None else args.flip,
-        workers=args.workers,
-        vertical_flip=args.vertical_flip,
-        rotate90=args.rotate90,
-        scale_jitter=None if args.scale_jitter is None else tuple(args.scale_jitter),
-        colour_jitter=args.colour_jitter,
-        pad_multiple=args.pad_multiple,
-        cache=args.cache,
-    )
     if args.model is None:
         raise ValueError(f"give --model NAME; detectors: {', '.join(zoo.list_models(task='detection')) or 'none'}")
+    detector = zoo.info(args.model).task == "detection"
+    recipe, batch, steps = _recipe(args, 2 if detector else 128)
+    batches, val = _detection_data(args, batch) if detector else _classification_data(args, batch)
+    classes = batches.source.classes
     keras.utils.set_random_seed(args.seed)
     with _precision(args.precision):
-        model = zoo.get(args.model, weights=args.weights, classes=data.classes, **dict(args.option))
+        model = zoo.get(args.model, weights=args.weights, classes=classes, **dict(args.option))
     say(f"Model: {describe(model)}")
-    say(f"Data: {len(data)} pictures to train, {0 if val is None else len(val)} to validate")
-    say(f"Classes: {', '.join(data.classes)}")
-    recipe = Recipe(
-        learning_rate=args.lr,
-        momentum=args.momentum,
-        weight_decay=args.weight_decay,
-        warmup_steps=args.warmup,
-        schedule=args.schedule,
-        clipnorm=args.clipnorm,
-        ema=args.ema,
-        seed=args.seed,
-    )
+    say(f"Data: {len(batches.source)} pictures to train, {0 if val is None else len(val)} to validate")
+    say(f"Classes: {', '.join(classes[:40])}{' ...' if len(classes) > 40 else ''}")
     no_length = args.epochs is None and args.steps is None and args.minutes is None
     train(
         model,
         batches,
         val,
         out=args.out,
-        epochs=_EPOCHS if no_length else args.epochs,
-        steps=args.steps,
+        epochs=_EPOCHS if no_length and steps is None else args.epochs,
+        steps=steps if no_length else args.steps,
         minutes=args.minutes,
         recipe=recipe,
         val_every=args.val_every,
@@ -156,5 +151,65 @@ def _train(args: argparse.Namespace) -> int:
         f"Weights: {args.out / 'model.weights.h5'}   log: {args.out / 'history.csv'}   curves: "
         f"{args.out / 'curves.png'}"
     )
-    say(f"Next: zoo eval --data {args.data} --weights {args.out}   or: zoo detect IMAGE --weights {args.out}")
+    then = f"   or: zoo detect IMAGE --weights {args.out}" if detector else ""
+    say(f"Next: zoo eval --data {args.data} --weights {args.out}{then}")
     return 0
+
+
+def _recipe(args: argparse.Namespace, batch: int) -> tuple[Recipe, int, int | None]:
+    """Settings, batch size and length in steps: the named recipe's or the defaults, with what was given in place."""
+    from zoo.training.fit import Recipe
+    from zoo.training.recipes import named_recipe
+
+    recipe, steps = Recipe(), None
+    if args.recipe is not None:
+        named = named_recipe(args.recipe)
+        recipe, batch, steps = named.recipe, named.batch_size, named.steps
+    given = {
+        "learning_rate": args.lr,
+        "momentum": args.momentum,
+        "weight_decay": args.weight_decay,
+        "warmup_steps": args.warmup,
+        "schedule": args.schedule,
+        "drops": None if args.drops is None else tuple(args.drops),
+        "clipnorm": args.clipnorm,
+        "ema": args.ema,
+    }
+    given = {name: value for name, value in given.items() if value is not None}
+    return replace(recipe, seed=args.seed, **given), batch if args.batch is None else args.batch, steps
+
+
+def _detection_data(args: argparse.Namespace, batch: int) -> tuple[Batches, DetectionDataset | None]:
+    from zoo.datasets.pipeline import Batches
+
+    data, val = train_and_val(args.data, args.split, args.val_split)
+    batches = Batches(
+        data,
+        batch,
+        args.seed,
+        flip=not is_digits(args.data) if args.flip is None else args.flip,
+        workers=args.workers,
+        vertical_flip=args.vertical_flip,
+        rotate90=args.rotate90,
+        scale_jitter=None if args.scale_jitter is None else tuple(args.scale_jitter),
+        colour_jitter=args.colour_jitter,
+        pad_multiple=args.pad_multiple,
+        cache=args.cache,
+    )
+    return batches, val
+
+
+def _classification_data(args: argparse.Namespace, batch: int) -> tuple[ClassBatches, ClassificationDataset | None]:
+    from zoo.cli.classes import class_batches, class_train_and_val
+
+    unused = {
+        "--vertical-flip": args.vertical_flip,
+        "--rotate90": args.rotate90,
+        "--scale-jitter": args.scale_jitter,
+        "--colour-jitter": args.colour_jitter,
+    }
+    asked = [name for name, value in unused.items() if value]
+    if asked:
+        raise ValueError(f"{', '.join(asked)}: for detectors only")
+    data, val = class_train_and_val(args.data, args.split, args.val_split)
+    return class_batches(args.model, data, batch, args.seed, args.flip is not False, args.workers), val

@@ -1,4 +1,4 @@
-"""Trains a detector: plain ``compile`` and ``fit`` with the callbacks of this package."""
+"""Trains a detector or a classifier: plain ``compile`` and ``fit`` with the callbacks of this package."""
 
 from __future__ import annotations
 
@@ -10,15 +10,12 @@ from typing import Literal
 
 import keras
 
-from zoo.datasets.pipeline import Batches
-from zoo.datasets.records import DetectionDataset
 from zoo.training.checkpoint import Checkpoint, Progress, load_checkpoint, read_progress
-from zoo.training.evaluate import check_classes
 from zoo.training.history import HistoryLog
 from zoo.training.limits import StopAtStep, TimeBudget
-from zoo.training.schedule import Shape, WarmupDecay
+from zoo.training.schedule import DROPS, Shape, WarmupDecay
 from zoo.training.stop_on_nan import StopOnNan
-from zoo.training.voc_map import VocMap
+from zoo.training.tasks import TrainData, ValData, as_batches, make_task
 from zoo.weights_io import WeightsMeta, load_weights_file, read_meta, save_meta, save_weights_file
 
 CHECKPOINT, BEST, FINAL = "checkpoint.weights.h5", "best.weights.h5", "model.weights.h5"
@@ -38,6 +35,7 @@ class Recipe:
         warmup_steps: length of the linear warm-up; ``None`` for a twentieth of the training, at most 500
         steps.
         schedule: ``"step"``, ``"cosine"`` or ``"constant"``, see ``WarmupDecay``.
+        drops: shares of the training after which ``"step"`` divides the learning rate by ten.
         clipnorm: limit of the norm of all gradients together; ``None`` for none.
         ema: momentum of an average of the weights, for example .998, used for validation and kept at the end;
             ``None`` for none.
@@ -49,6 +47,7 @@ class Recipe:
     weight_decay: float = 5e-4
     warmup_steps: int | None = None
     schedule: Shape = "step"
+    drops: tuple[float, ...] = DROPS
     clipnorm: float | None = None
     ema: float | None = None
     seed: int = 0
@@ -56,8 +55,8 @@ class Recipe:
 
 def train(
     model: keras.Model,
-    train_data: DetectionDataset | Batches,
-    val_data: DetectionDataset | None = None,
+    train_data: TrainData,
+    val_data: ValData | None = None,
     *,
     out: str | Path,
     epochs: int | None = None,
@@ -79,18 +78,19 @@ def train(
     ``best.weights.h5``, ``checkpoint.weights.h5``, ``history.csv``, ``curves.png`` and ``tensorboard/``.
 
     Args:
-        model: a detector whose ``classes`` are those of the data.
-        train_data: a data set, mirrored at random; or ``Batches`` with an augmentation of your own.
-        val_data: measured by loss and mAP; ``None`` for no validation.
+        model: a detector whose ``classes`` are those of the data, or a classifier of as many classes.
+        train_data: a data set, mirrored at random (and for a classifier cropped); or ``Batches`` or
+            ``ClassBatches`` with an augmentation of your own.
+        val_data: measured by loss and mAP, or by loss, top-1 and top-5 error; ``None`` for no validation.
         out: folder for all files; it is made.
         epochs: length in epochs. Give one of ``epochs``, ``steps``, ``minutes``.
         steps: length in steps (batches).
         minutes: length in minutes; the schedule follows the clock, validation included.
-        batch_size: images a step; ignored for ``Batches``.
+        batch_size: images a step; ignored for ``Batches`` and ``ClassBatches``.
         recipe: learning rate and the like.
-        val_every: epochs between two measurements of mAP.
+        val_every: epochs between two measurements of mAP or errors.
         keep: which weights end up in ``model.weights.h5`` and in ``model``: those of the best validation
-            mAP (of the last step without ``val_data``), or of the last step.
+            mAP or top-1 error (of the last step without ``val_data``), or of the last step.
         resume: go on from the checkpoint in ``out``, if there is one, with the settings it was started
             with; the weights come out as if the training had never stopped. ``epochs`` or ``steps`` may be
             raised.
@@ -105,13 +105,12 @@ def train(
         >>> history = zoo.train(model, data, epochs=10, out="runs/digits")                    # doctest: +SKIP
     """
     recipe, out = recipe or Recipe(), Path(out)
-    batches = train_data if isinstance(train_data, Batches) else Batches(train_data, batch_size, recipe.seed)
-    check_classes(model.classes, batches.source)
+    batches = as_batches(model, train_data, batch_size, recipe.seed)
     if keep not in ("best", "last"):
         raise ValueError(f"keep={keep!r}; choose 'best' or 'last'")
     total = _total_steps(epochs, steps, minutes, batches.steps_per_epoch)
     settings = {**vars(recipe), "batch_size": batches.batch_size, "images": len(batches.source)}
-    meta = replace(getattr(model, "zoo_meta", WeightsMeta()), classes=tuple(model.classes), command=command)
+    meta = replace(getattr(model, "zoo_meta", WeightsMeta()), classes=tuple(batches.source.classes), command=command)
     checkpoint = out / CHECKPOINT
     done = read_progress(checkpoint) if resume and checkpoint.is_file() else Progress(0, settings, [])
     _check_settings(done.settings, settings, checkpoint)
@@ -119,36 +118,31 @@ def train(
         raise ValueError(f"{out} holds a training already ({CHECKPOINT}); resume it, or choose another folder")
 
     warmup = min(500, total // 20) if recipe.warmup_steps is None else recipe.warmup_steps
-    schedule = WarmupDecay(recipe.learning_rate, total, warmup, recipe.schedule)
-    model.compile(optimizer=_optimizer(model, recipe, schedule, minutes is not None), jit_compile=jit_compile)
+    schedule = WarmupDecay(recipe.learning_rate, total, warmup, recipe.schedule, recipe.drops)
+    task = make_task(batches, val_data, val_every, out / BEST, meta, done.best)
+    optimizer = _optimizer(model, recipe, schedule, minutes is not None)
+    model.compile(optimizer=optimizer, jit_compile=_jit(jit_compile), **task.compile)
     if done.epoch:
         load_checkpoint(model, checkpoint)
 
     log = HistoryLog(out, done.history)
     budget = None if minutes is None else TimeBudget(minutes, schedule, batches.steps_per_epoch, done.elapsed)
-    voc_map = None
-    if val_data is not None:
-        voc_map = VocMap(val_data, val_every, batches.batch_size, out / BEST, meta, done.best)
 
     def progress(epoch: int) -> Progress:
-        best = -1.0 if voc_map is None else voc_map.best
+        best = -1.0 if task.judge is None else task.judge.best
         return Progress(epoch, settings, log.rows, best, 0.0 if budget is None else budget.elapsed)
 
-    callbacks = [StopOnNan(batches), budget or StopAtStep(total, batches.steps_per_epoch), voc_map, log]
+    callbacks = [StopOnNan(batches), budget or StopAtStep(total, batches.steps_per_epoch), task.judge, log]
     if tensorboard:
         callbacks.append(keras.callbacks.TensorBoard(str(out / "tensorboard"), write_graph=False))
     callbacks.append(Checkpoint(checkpoint, progress, meta))
-    validation = None
-    if val_data is not None:
-        val_batches = Batches(val_data, batches.batch_size, shuffle=False, flip=False, drop_remainder=False)
-        validation = val_batches.dataset(repeat=False)
     try:
         history = model.fit(
             batches.dataset(start_epoch=done.epoch),
             initial_epoch=done.epoch,
             epochs=max(done.epoch, math.ceil(total / batches.steps_per_epoch)),
             steps_per_epoch=batches.steps_per_epoch,
-            validation_data=validation,
+            validation_data=task.validation,
             shuffle=False,  # Batches has shuffled already; Keras would warn that it cannot
             callbacks=[callback for callback in callbacks if callback is not None],
             verbose=verbose,
@@ -176,6 +170,9 @@ def _total_steps(epochs: int | None, steps: int | None, minutes: float | None, s
 
 
 def _check_settings(stored: Mapping[str, object], given: Mapping[str, object], path: Path) -> None:
+    # What a checkpoint of an earlier version does not name had its default then; JSON knows no tuples.
+    stored = {**vars(Recipe()), **stored}
+    stored = {name: tuple(value) if isinstance(value, list) else value for name, value in stored.items()}
     differ = [
         f"{name} {stored.get(name)!r} then, {given[name]!r} now" for name in given if stored.get(name) != given[name]
     ]
@@ -184,6 +181,15 @@ def _check_settings(stored: Mapping[str, object], given: Mapping[str, object], p
             f"{path} was written with other settings: {'; '.join(differ)}; resume with the same, or "
             "choose another folder"
         )
+
+
+def _jit(asked: bool | Literal["auto"]) -> bool | Literal["auto"]:
+    """On a CPU "auto" means no XLA: its convolutions are several times slower than TensorFlow's own."""
+    if asked == "auto" and keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return "auto" if tf.config.list_physical_devices("GPU") else False
+    return asked
 
 
 def _optimizer(model: keras.Model, recipe: Recipe, schedule: WarmupDecay, by_clock: bool) -> keras.optimizers.SGD:

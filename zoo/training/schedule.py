@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import keras
@@ -12,20 +13,22 @@ SHAPES = ("step", "cosine", "constant")
 
 # Where the step falls: the joint training of Ren 2015 divides by 10 after 50k of 70k iterations; .7 is
 # that, rounded.
-STEP_AT, STEP_FACTOR = 0.7, 0.1
+DROPS = (0.7,)
+STEP_FACTOR = 0.1
 # A cosine ends here rather than at zero: the last steps still do something.
 COSINE_END = 0.01
 
 
 @keras.saving.register_keras_serializable(package="zoo")
 class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
-    """Linear warm-up to ``peak``, then one division by ten at 70%, or half a cosine, over ``total_steps``.
+    """Linear warm-up to ``peak``, then divisions by ten, or half a cosine, over ``total_steps``.
 
     Args:
         peak: highest learning rate.
         total_steps: steps of the whole training.
         warmup_steps: step k < ``warmup_steps`` has the factor (k + 1) / (``warmup_steps`` + 1).
         shape: ``"step"``, ``"cosine"`` or ``"constant"``.
+        drops: shares of the training after which ``"step"`` divides by ten.
 
     Example:
         >>> rate = WarmupDecay(0.01, total_steps=100, warmup_steps=9)
@@ -33,14 +36,24 @@ class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
         [0.001, 0.01, 0.01, 0.001]
     """
 
-    def __init__(self, peak: float, total_steps: int, warmup_steps: int = 0, shape: Shape = "step") -> None:
+    def __init__(
+        self,
+        peak: float,
+        total_steps: int,
+        warmup_steps: int = 0,
+        shape: Shape = "step",
+        drops: Sequence[float] = DROPS,
+    ) -> None:
         """Refuse what is no schedule."""
         super().__init__()
         if shape not in SHAPES:
             raise ValueError(f"schedule {shape!r}; choose one of {', '.join(SHAPES)}")
         if peak <= 0 or total_steps < 1 or warmup_steps < 0:
             raise ValueError(f"peak={peak}, total_steps={total_steps}, warmup_steps={warmup_steps}: not a schedule")
+        if not all(0 < drop < 1 for drop in drops) or list(drops) != sorted(set(drops)):
+            raise ValueError(f"drops={tuple(drops)}: give rising shares of the training between 0 and 1")
         self.peak, self.total_steps, self.warmup_steps, self.shape = peak, total_steps, warmup_steps, shape
+        self.drops = tuple(float(drop) for drop in drops)
 
     def __call__(self, step: Any) -> Any:
         """The learning rate of ``step`` (counted from 0), a float32 scalar."""
@@ -52,7 +65,8 @@ class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
         step, progress = ops.cast(step, "float32"), ops.cast(progress, "float32")
         warmup = ops.minimum(1.0, (step + 1.0) / (self.warmup_steps + 1.0))
         if self.shape == "step":
-            decay = ops.where(progress < STEP_AT, 1.0, STEP_FACTOR)
+            passed = sum((ops.cast(progress >= drop, "float32") for drop in self.drops), ops.zeros_like(progress))
+            decay = ops.power(STEP_FACTOR, passed)
         elif self.shape == "cosine":
             decay = COSINE_END + (1 - COSINE_END) * 0.5 * (1.0 + ops.cos(ops.minimum(progress, 1.0) * 3.14159265))
         else:
@@ -66,4 +80,5 @@ class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
             "total_steps": self.total_steps,
             "warmup_steps": self.warmup_steps,
             "shape": self.shape,
+            "drops": self.drops,
         }

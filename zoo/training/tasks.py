@@ -1,0 +1,89 @@
+"""What training a detector and training a classifier do not have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from zoo.datasets.class_batches import ClassBatches, CropFlip
+from zoo.datasets.class_records import ClassificationDataset
+from zoo.datasets.pipeline import Batches
+from zoo.datasets.records import DetectionDataset
+from zoo.training.classify import check_class_count
+from zoo.training.evaluate import check_classes
+from zoo.training.top_error import TopError
+from zoo.training.voc_map import VocMap
+from zoo.weights_io import WeightsMeta
+
+TrainData = DetectionDataset | Batches | ClassificationDataset | ClassBatches
+ValData = DetectionDataset | ClassificationDataset
+
+
+@dataclass(frozen=True)
+class Task:
+    """How ``fit`` is called.
+
+    Attributes:
+        batches: training data.
+        classes: names.
+        compile: loss and metrics for ``model.compile``.
+        validation: batches that ``fit`` measures losses on, or ``None``.
+        judge: callback that measures what people compare and keeps the best weights, or ``None``.
+    """
+
+    batches: Batches | ClassBatches
+    classes: tuple[str, ...]
+    compile: dict[str, Any]
+    validation: tf.data.Dataset | None
+    judge: VocMap | TopError | None
+
+
+def as_batches(model: keras.Model, data: TrainData, batch_size: int, seed: int) -> Batches | ClassBatches:
+    """``data`` in batches, its classes compared with the model's."""
+    if isinstance(data, DetectionDataset):
+        data = Batches(data, batch_size, seed)
+    elif isinstance(data, ClassificationDataset):
+        side = model.input_shape[1] or 224
+        data = ClassBatches(data, batch_size, CropFlip(side, pad=side // 8), seed)
+    if isinstance(data, Batches):
+        if not hasattr(model, "detect"):
+            raise ValueError(f"{data.source.name} has boxes, but {model.name} is a classifier; give class folders")
+        check_classes(model.classes, data.source)
+    else:
+        if hasattr(model, "detect"):
+            raise ValueError(f"{data.source.name} has no boxes to train the detector {model.name} on")
+        check_class_count(model, data.source)
+    return data
+
+
+def make_task(
+    batches: Batches | ClassBatches,
+    val_data: ValData | None,
+    val_every: int,
+    best_path: Path,
+    meta: WeightsMeta,
+    best: float,
+) -> Task:
+    """The task that goes with ``batches``."""
+    classes = tuple(batches.source.classes)
+    if isinstance(batches, Batches):
+        validation = judge = None
+        if val_data is not None:
+            val_batches = Batches(val_data, batches.batch_size, shuffle=False, flip=False, drop_remainder=False)
+            validation = val_batches.dataset(repeat=False)
+            judge = VocMap(val_data, val_every, batches.batch_size, best_path, meta, best)
+        return Task(batches, classes, {}, validation, judge)
+    judge = None if val_data is None else TopError(val_data, val_every, 250, best_path, meta, best)
+    return Task(batches, classes, _classification(classes), None, judge)
+
+
+def _classification(classes: Sequence[str]) -> dict[str, Any]:
+    metrics = [keras.metrics.SparseCategoricalAccuracy(name="top1")]
+    if len(classes) > 5:
+        metrics.append(keras.metrics.SparseTopKCategoricalAccuracy(5, name="top5"))
+    return {"loss": keras.losses.SparseCategoricalCrossentropy(), "metrics": metrics}
