@@ -1,13 +1,21 @@
-"""Average precision as the PASCAL VOC devkit measures it, and the recall of proposals."""
+"""Average precision as the PASCAL VOC devkit measures it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from zoo.datasets.records import DetectionDataset, Sample
+from zoo.datasets.metric_inputs import (
+    GroundTruth,
+    ImageDetections,
+    box_iou,
+    check_count,
+    checked,
+    class_names,
+    samples_of,
+)
+from zoo.datasets.records import Sample
 
-ImageDetections = tuple[np.ndarray, np.ndarray, np.ndarray]
 INTERPOLATIONS = ("11point", "area")
 
 
@@ -54,7 +62,7 @@ class VocResult:
 
 def evaluate_voc(
     detections: Sequence[ImageDetections],
-    ground_truth: DetectionDataset | Sequence[Sample],
+    ground_truth: GroundTruth,
     classes: Sequence[str] | None = None,
     iou: float = 0.5,
     interpolation: str = "11point",
@@ -76,7 +84,8 @@ def evaluate_voc(
         interpolation: "11point" (VOC 2007) or "area" under the monotone curve (VOC 2010 on).
         plus_one: add 1 to widths and heights, as the devkit does with its inclusive corners. The boxes of
             `load_voc` are continuous already: without it they score as in the devkit.
-        strict: the overlap has to exceed ``iou`` (the devkit's rule), not just to reach it.
+        strict: the overlap has to exceed ``iou`` (Everingham 2010, section 4.2; py-faster-rcnn), not just to
+            reach it (the devkit's own program; ChainerCV).
 
     >>> from zoo.datasets.digits import digit_scenes
     >>> scenes = digit_scenes("test", count=5)
@@ -86,13 +95,8 @@ def evaluate_voc(
     """
     if interpolation not in INTERPOLATIONS:
         raise ValueError(f"interpolation is one of {', '.join(INTERPOLATIONS)}, not {interpolation!r}")
-    if classes is None:
-        if not isinstance(ground_truth, DetectionDataset):
-            raise ValueError("give classes=(names, ...): plain samples do not carry class names")
-        classes = ground_truth.classes
-    names = tuple(classes)
-    samples = ground_truth.samples if isinstance(ground_truth, DetectionDataset) else ground_truth
-    _check_count(detections, samples, "detections")
+    names, samples = class_names(ground_truth, classes), samples_of(ground_truth)
+    check_count(detections, samples, "detections")
     matches = _match(detections, samples, len(names), plus_one)
     passed = matches.overlap > iou if strict else matches.overlap >= iou
 
@@ -126,44 +130,6 @@ def voc_ap(recall: np.ndarray, precision: np.ndarray, interpolation: str = "11po
     raise ValueError(f"interpolation is one of {', '.join(INTERPOLATIONS)}, not {interpolation!r}")
 
 
-def proposal_recall(
-    proposals: Sequence[np.ndarray], ground_truth: DetectionDataset | Sequence[Sample], iou: float = 0.5
-) -> float:
-    """Share of the ground-truth boxes, difficult ones left out, that a proposal overlaps by ``iou`` or more.
-
-    Args:
-        proposals: for each picture (P, 4) boxes, of whatever class.
-        ground_truth: a data set, or its samples, in the same order.
-        iou: the overlap that is asked for.
-
-    Returns NaN if no box counts.
-    """
-    samples = ground_truth.samples if isinstance(ground_truth, DetectionDataset) else ground_truth
-    _check_count(proposals, samples, "proposals")
-    covered = total = 0
-    for boxes, sample in zip(proposals, samples, strict=True):
-        counted = sample.boxes[~(sample.difficult | sample.crowd)]
-        total += len(counted)
-        if len(counted) and len(boxes):
-            covered += int((box_iou(np.asarray(boxes), counted).max(axis=0) >= iou).sum())
-    return covered / total if total else float("nan")
-
-
-def box_iou(boxes: np.ndarray, others: np.ndarray, plus_one: bool = False) -> np.ndarray:
-    """Intersection over union of each of ``boxes`` (N, 4) with each of ``others`` (M, 4): float64 (N, M).
-
-    Two boxes without area have an overlap of 0.
-    """
-    more = 1.0 if plus_one else 0.0
-    a, b = np.asarray(boxes, np.float64)[:, None], np.asarray(others, np.float64)[None]
-    sides = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2]) + more
-    common = np.prod(np.maximum(sides, 0.0), axis=-1)
-    area_a = np.prod(a[..., 2:] - a[..., :2] + more, axis=-1)
-    area_b = np.prod(b[..., 2:] - b[..., :2] + more, axis=-1)
-    union = area_a + area_b - common
-    return np.divide(common, union, out=np.zeros_like(common), where=union > 0)
-
-
 @dataclass(frozen=True, eq=False)
 class _Matches:
     """All detections of all pictures in a row, each with the box of its class that it overlaps most."""
@@ -181,7 +147,7 @@ def _match(detections: Sequence[ImageDetections], samples: Sequence[Sample], cou
     positives = np.zeros(count, int)
     first = 0
     for given, sample in zip(detections, samples, strict=True):
-        boxes, score, label = _checked(given, sample, count)
+        boxes, score, label = checked(given, sample, count)
         ignore = sample.difficult | sample.crowd
         positives += np.bincount(sample.classes[~ignore], minlength=count)
         overlap, box = np.full(len(boxes), -1.0), np.zeros(len(boxes), int)
@@ -216,24 +182,3 @@ def _curve(
     true, counted = np.cumsum(right[~neutral]), np.arange(1, int((~neutral).sum()) + 1)
     recall = true / positives if positives else np.full(len(true), np.nan)
     return recall, true / counted, matches.score[ranked][~neutral]
-
-
-def _checked(given: ImageDetections, sample: Sample, count: int) -> ImageDetections:
-    """One picture's detections as arrays without padding; what would spoil the ranking is refused."""
-    boxes, scores, labels = (np.asarray(part) for part in given)
-    boxes = boxes.reshape(-1, 4)
-    if not len(boxes) == len(scores) == len(labels):
-        raise ValueError(f"{sample.image_id}: {len(boxes)} boxes, {len(scores)} scores, {len(labels)} classes")
-    kept = labels != -1
-    boxes, scores, labels = boxes[kept], scores[kept].astype(np.float64), labels[kept].astype(int)
-    if not (np.isfinite(scores).all() and np.isfinite(boxes).all()):
-        raise ValueError(f"{sample.image_id}: a detection's box or score is not a finite number")
-    for name, values in (("a detection", labels), ("a ground-truth box", sample.classes)):
-        if len(values) and not (values.min() >= 0 and values.max() < count):
-            raise ValueError(f"{sample.image_id}: {name} has a class outside 0 to {count - 1}")
-    return boxes, scores, labels
-
-
-def _check_count(given: Sequence[object], samples: Sequence[Sample], what: str) -> None:
-    if len(given) != len(samples):
-        raise ValueError(f"{what} of {len(given)} pictures, but ground truth of {len(samples)}")
