@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import keras
 from keras import layers
 
-from zoo.backbones.norm import CAFFE_MEAN, CAFFE_PREPROCESSING, InputNormalisation, LocalResponseNorm, pad
+from zoo.backbones.inputs import CLASSIFIER_PREPROCESSING, normalised
+from zoo.backbones.norm import LocalResponseNorm, pad
 from zoo.backbones.parts import DetectorParts, class_count, feature_model
 from zoo.registry import register
 
@@ -73,7 +74,7 @@ def _dense(x, units: int, name: str):
     summary="Five convolutions, two groups, local response normalisation; 227 pixels",
     params=60_965_224,
     input="RGB 0-255, 227 x 227",
-    preprocessing=CAFFE_PREPROCESSING,
+    preprocessing=CLASSIFIER_PREPROCESSING,
     source="NIPS 2012, figure 2",
 )
 def alexnet(
@@ -81,6 +82,7 @@ def alexnet(
     *,
     include_top: bool = True,
     stages: Sequence[str] | None = None,
+    inputs: str = "caffe",
 ) -> keras.Model:
     """AlexNet as a classifier of 227 x 227 RGB images, or as a feature extractor of any size.
 
@@ -88,6 +90,7 @@ def alexnet(
         classes: how many, or their names; ImageNet's 1000 by default.
         include_top: false gives a dict of feature maps by stage; the model's ``strides`` has theirs.
         stages: which stages, without the top.
+        inputs: channel order, mean and scale, one of :data:`zoo.backbones.inputs.INPUTS`.
 
     Returns:
         A model from ``(B, 227, 227, 3)`` RGB 0-255 to ``(B, classes)`` probabilities, or to feature maps.
@@ -97,17 +100,17 @@ def alexnet(
         >>> zoo.get("alexnet").count_params()
         60965224
     """
-    inputs = keras.Input((227, 227, 3) if include_top else (None, None, 3), name="images")
-    x = InputNormalisation(CAFFE_MEAN, order="bgr", name="normalise")(inputs)
+    images = keras.Input((227, 227, 3) if include_top else (None, None, 3), name="images")
+    x = normalised(images, inputs)
     maps = _stages(x, padded=not include_top)
     if not include_top:
-        return feature_model("alexnet_features", inputs, maps, STRIDES, stages)
+        return feature_model("alexnet_features", images, maps, STRIDES, stages)
     x = layers.MaxPooling2D(3, 2, name="pool5")(maps["conv5"])
     x = layers.Flatten(name="flatten")(x)
     x = _dense(_dense(x, 4096, "fc6"), 4096, "fc7")
     normal = keras.initializers.RandomNormal(stddev=0.01)
     x = layers.Dense(class_count(classes), kernel_initializer=normal, name="fc8")(x)
-    return keras.Model(inputs, layers.Softmax(dtype="float32", name="prob")(x), name="alexnet")
+    return keras.Model(images, layers.Softmax(dtype="float32", name="prob")(x), name="alexnet")
 
 
 def alexnet_parts(units: int = 4096) -> DetectorParts:

@@ -159,11 +159,6 @@ class InputNormalisation(keras.layers.Layer):
         return {**super().get_config(), "mean": self.mean, "std": self.std, "order": self.order}
 
 
-# The mean of ImageNet's training images as Caffe's releases have it, blue first.
-CAFFE_MEAN = (103.939, 116.779, 123.68)
-CAFFE_PREPROCESSING = f"BGR 0-255, minus {CAFFE_MEAN}, inside the model"
-
-
 def pad(x, cells: int, name: str):
     """Zero padding on all four sides: unlike 'same', it does not depend on whether the size is even."""
     return layers.ZeroPadding2D(cells, name=name)(x)

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import keras
 from keras import layers
 
-from zoo.backbones.norm import CAFFE_MEAN, CAFFE_PREPROCESSING, InputNormalisation, normalise, pad
+from zoo.backbones.inputs import CLASSIFIER_PREPROCESSING, normalised
+from zoo.backbones.norm import normalise, pad
 from zoo.backbones.parts import DetectorParts, class_count, feature_model
 from zoo.registry import register
 
@@ -69,15 +70,15 @@ def _stages(x, model: str, norm: str, last: int) -> dict:
     return stages
 
 
-def _classifier(name: str, classes, include_top: bool, stages, norm: str) -> keras.Model:
-    inputs = keras.Input((None, None, 3), name="images")
-    x = InputNormalisation(CAFFE_MEAN, order="bgr", name="normalise")(inputs)
+def _classifier(name: str, classes, include_top: bool, stages, norm: str, inputs: str) -> keras.Model:
+    images = keras.Input((None, None, 3), name="images")
+    x = normalised(images, inputs)
     maps = _stages(x, name, norm, last=5)
     if not include_top:
-        return feature_model(f"{name}_features", inputs, maps, STRIDES, stages)
+        return feature_model(f"{name}_features", images, maps, STRIDES, stages)
     x = layers.GlobalAveragePooling2D(name="avg_pool")(maps["conv5"])
     x = layers.Dense(class_count(classes), name="predictions")(x)
-    return keras.Model(inputs, layers.Softmax(dtype="float32", name="prob")(x), name=name)
+    return keras.Model(images, layers.Softmax(dtype="float32", name="prob")(x), name=name)
 
 
 @register(
@@ -86,7 +87,7 @@ def _classifier(name: str, classes, include_top: bool, stages, norm: str) -> ker
     summary="Eighteen layers in basic blocks; 224 pixels",
     params=11_703_912,
     input="RGB 0-255, 224 x 224 in the paper, any size here",
-    preprocessing=CAFFE_PREPROCESSING,
+    preprocessing=CLASSIFIER_PREPROCESSING,
     source="arXiv:1512.03385, table 1",
 )
 def resnet18(
@@ -95,6 +96,7 @@ def resnet18(
     include_top: bool = True,
     stages: Sequence[str] | None = None,
     norm: str = "batch",
+    inputs: str = "caffe",
 ) -> keras.Model:
     """ResNet-18 as a classifier of RGB images, or as a feature extractor.
 
@@ -103,13 +105,14 @@ def resnet18(
         include_top: false gives a dict of feature maps by stage; the model's ``strides`` has theirs.
         stages: which stages, without the top.
         norm: ``"batch"``, ``"frozen"`` or ``"group"``.
+        inputs: channel order, mean and scale, one of :data:`zoo.backbones.inputs.INPUTS`.
 
     Example:
         >>> import zoo
         >>> zoo.get("resnet18", classes=10).output_shape
         (None, 10)
     """
-    return _classifier("resnet18", classes, include_top, stages, norm)
+    return _classifier("resnet18", classes, include_top, stages, norm, inputs)
 
 
 @register(
@@ -118,7 +121,7 @@ def resnet18(
     summary="Fifty layers in bottleneck blocks; 224 pixels",
     params=25_636_712,
     input="RGB 0-255, 224 x 224 in the paper, any size here",
-    preprocessing=CAFFE_PREPROCESSING,
+    preprocessing=CLASSIFIER_PREPROCESSING,
     source="arXiv:1512.03385, table 1",
 )
 def resnet50(
@@ -127,9 +130,10 @@ def resnet50(
     include_top: bool = True,
     stages: Sequence[str] | None = None,
     norm: str = "batch",
+    inputs: str = "caffe",
 ) -> keras.Model:
     """ResNet-50, the stride in a stage's first 1x1 convolution; arguments as :func:`resnet18`."""
-    return _classifier("resnet50", classes, include_top, stages, norm)
+    return _classifier("resnet50", classes, include_top, stages, norm, inputs)
 
 
 @register(
@@ -138,7 +142,7 @@ def resnet50(
     summary="101 layers in bottleneck blocks; 224 pixels",
     params=44_707_176,
     input="RGB 0-255, 224 x 224 in the paper, any size here",
-    preprocessing=CAFFE_PREPROCESSING,
+    preprocessing=CLASSIFIER_PREPROCESSING,
     source="arXiv:1512.03385, table 1",
 )
 def resnet101(
@@ -147,9 +151,10 @@ def resnet101(
     include_top: bool = True,
     stages: Sequence[str] | None = None,
     norm: str = "batch",
+    inputs: str = "caffe",
 ) -> keras.Model:
     """ResNet-101; arguments as :func:`resnet18`."""
-    return _classifier("resnet101", classes, include_top, stages, norm)
+    return _classifier("resnet101", classes, include_top, stages, norm, inputs)
 
 
 @register(
@@ -158,7 +163,7 @@ def resnet101(
     summary="152 layers in bottleneck blocks; 224 pixels",
     params=60_419_944,
     input="RGB 0-255, 224 x 224 in the paper, any size here",
-    preprocessing=CAFFE_PREPROCESSING,
+    preprocessing=CLASSIFIER_PREPROCESSING,
     source="arXiv:1512.03385, table 1",
 )
 def resnet152(
@@ -167,9 +172,10 @@ def resnet152(
     include_top: bool = True,
     stages: Sequence[str] | None = None,
     norm: str = "batch",
+    inputs: str = "caffe",
 ) -> keras.Model:
     """ResNet-152; arguments as :func:`resnet18`."""
-    return _classifier("resnet152", classes, include_top, stages, norm)
+    return _classifier("resnet152", classes, include_top, stages, norm, inputs)
 
 
 def resnet_parts(name: str, norm: str, head: str = "conv5", units: int = 1024) -> DetectorParts:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import keras
 from keras import layers
 
-from zoo.backbones.norm import CAFFE_MEAN, CAFFE_PREPROCESSING, InputNormalisation
+from zoo.backbones.inputs import CLASSIFIER_PREPROCESSING, normalised
 from zoo.backbones.parts import DetectorParts, class_count, feature_model
 from zoo.registry import register
 
@@ -40,18 +40,18 @@ def _dense(x, units: int, name: str, dropout: float):
     return layers.Dropout(dropout, name=f"drop{name[-1]}")(x)
 
 
-def _classifier(name: str, classes, include_top: bool, stages: Sequence[str] | None) -> keras.Model:
-    inputs = keras.Input((224, 224, 3) if include_top else (None, None, 3), name="images")
-    x = InputNormalisation(CAFFE_MEAN, order="bgr", name="normalise")(inputs)
+def _classifier(name: str, classes, include_top: bool, stages: Sequence[str] | None, inputs: str) -> keras.Model:
+    images = keras.Input((224, 224, 3) if include_top else (None, None, 3), name="images")
+    x = normalised(images, inputs)
     maps = _stages(x, BLOCKS[name])
     if not include_top:
-        return feature_model(f"{name}_features", inputs, maps, STRIDES, stages)
+        return feature_model(f"{name}_features", images, maps, STRIDES, stages)
     x = layers.MaxPooling2D(2, 2, name="pool5")(maps["conv5"])
     x = layers.Flatten(name="flatten")(x)
     x = _dense(_dense(x, 4096, "fc6", 0.5), 4096, "fc7", 0.5)
     normal = keras.initializers.RandomNormal(stddev=0.01)
     x = layers.Dense(class_count(classes), kernel_initializer=normal, name="fc8")(x)
-    return keras.Model(inputs, layers.Softmax(dtype="float32", name="prob")(x), name=name)
+    return keras.Model(images, layers.Softmax(dtype="float32", name="prob")(x), name=name)
 
 
 @register(
@@ -60,7 +60,7 @@ def _classifier(name: str, classes, include_top: bool, stages: Sequence[str] | N
     summary="Thirteen 3x3 convolutions in five blocks; 224 pixels",
     params=138_357_544,
     input="RGB 0-255, 224 x 224",
-    preprocessing=CAFFE_PREPROCESSING,
+    preprocessing=CLASSIFIER_PREPROCESSING,
     source="arXiv:1409.1556, table 1",
 )
 def vgg16(
@@ -68,6 +68,7 @@ def vgg16(
     *,
     include_top: bool = True,
     stages: Sequence[str] | None = None,
+    inputs: str = "caffe",
 ) -> keras.Model:
     """VGG-16 as a classifier of 224 x 224 RGB images, or as a feature extractor of any size.
 
@@ -75,13 +76,14 @@ def vgg16(
         classes: how many, or their names; ImageNet's 1000 by default.
         include_top: false gives a dict of feature maps by stage; the model's ``strides`` has theirs.
         stages: which stages, without the top.
+        inputs: channel order, mean and scale, one of :data:`zoo.backbones.inputs.INPUTS`.
 
     Example:
         >>> import zoo
         >>> zoo.get("vgg16", include_top=False, stages=["conv5"]).output_shape
         {'conv5': (None, None, None, 512)}
     """
-    return _classifier("vgg16", classes, include_top, stages)
+    return _classifier("vgg16", classes, include_top, stages, inputs)
 
 
 @register(
@@ -90,7 +92,7 @@ def vgg16(
     summary="Sixteen 3x3 convolutions in five blocks; 224 pixels",
     params=143_667_240,
     input="RGB 0-255, 224 x 224",
-    preprocessing=CAFFE_PREPROCESSING,
+    preprocessing=CLASSIFIER_PREPROCESSING,
     source="arXiv:1409.1556, table 1",
 )
 def vgg19(
@@ -98,9 +100,10 @@ def vgg19(
     *,
     include_top: bool = True,
     stages: Sequence[str] | None = None,
+    inputs: str = "caffe",
 ) -> keras.Model:
     """VGG-19; arguments and example as :func:`vgg16`."""
-    return _classifier("vgg19", classes, include_top, stages)
+    return _classifier("vgg19", classes, include_top, stages, inputs)
 
 
 def vgg_parts(name: str, units: int = 4096) -> DetectorParts:

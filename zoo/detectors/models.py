@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 import keras
 
 from zoo.backbones.alexnet import alexnet_parts
+from zoo.backbones.inputs import input_convention
 from zoo.backbones.parts import DetectorParts
 from zoo.backbones.resnet import resnet_parts
 from zoo.backbones.vgg import vgg_parts
@@ -13,6 +14,7 @@ from zoo.detectors.preprocessing import Preprocessing
 from zoo.registry import register
 from zoo.shipped import shipped_weights
 
+DEFAULT_INPUTS = "chainer_imagenet"
 VOC_CLASSES = (
     "aeroplane",
     "bicycle",
@@ -52,6 +54,7 @@ def assemble(
     head_samples: int,
     max_detections: int,
     train_from: str | None,
+    inputs: str,
 ) -> FasterRCNN:
     """A Faster R-CNN from a backbone's parts; the options are those of the registered builders.
 
@@ -70,14 +73,17 @@ def assemble(
         max_detections: D.
         train_from: name of the first layer that is trained; earlier ones are frozen (Girshick 2015, section 4.5:
             ``"conv3_1"`` for VGG-16 from ImageNet weights). ``None`` trains all.
+        inputs: channel order, mean and scale of the backbone's weights, one of
+            :data:`zoo.backbones.inputs.INPUTS`.
     """
+    colours = input_convention(inputs)
     if train_from is not None:
         _freeze_before(parts.extractor, train_from)
     return FasterRCNN(
         parts.extractor,
         parts.body,
         VOC_CLASSES if classes is None else classes,
-        Preprocessing(short, long, name="preprocessing"),
+        Preprocessing(short, long, mean=colours.mean, std=colours.std, order=colours.order, name="preprocessing"),
         stride=parts.stride,
         pool_size=parts.pool_size,
         anchor_sizes=anchor_sizes,
@@ -119,6 +125,7 @@ def _plain(name: str, parts: Callable[[int], DetectorParts], rpn: int, summary: 
         head_samples: int = 128,
         max_detections: int = 100,
         train_from: str | None = None,
+        inputs: str = DEFAULT_INPUTS,
     ) -> FasterRCNN:
         return assemble(
             name,
@@ -134,6 +141,7 @@ def _plain(name: str, parts: Callable[[int], DetectorParts], rpn: int, summary: 
             head_samples=head_samples,
             max_detections=max_detections,
             train_from=train_from,
+            inputs=inputs,
         )
 
     _register(builder, name, summary, params, "Ren, He, Girshick, Sun 2015")
@@ -158,6 +166,7 @@ def _residual(name: str, params: int, default_head: str = "conv5", default_units
         head_samples: int = 128,
         max_detections: int = 100,
         train_from: str | None = None,
+        inputs: str = DEFAULT_INPUTS,
     ) -> FasterRCNN:
         return assemble(
             name,
@@ -173,6 +182,7 @@ def _residual(name: str, params: int, default_head: str = "conv5", default_units
             head_samples=head_samples,
             max_detections=max_detections,
             train_from=train_from,
+            inputs=inputs,
         )
 
     where = "conv5 as the head" if default_head == "conv5" else "two dense layers as the head"
