@@ -129,7 +129,7 @@ def test_one_bad_file_is_reported_and_the_others_are_kept(capsys, tmp_path):
 def test_an_embedded_scene_by_number_with_the_shipped_weights(capsys, tmp_path, monkeypatch):
     path = trained(tmp_path, classes=tuple("0123456789"))
     monkeypatch.setattr("zoo.weights_entry.PACKAGED", path.parent)
-    entry = WeightsEntry("digits", path.name, zoo.files.sha256_of(path), 1, tuple("0123456789"))
+    entry = WeightsEntry("digits", path.name, zoo.files.sha256_of(path), path.stat().st_size, tuple("0123456789"))
     info = zoo.info("fake_net")
     monkeypatch.setitem(registry._models, "fake_net", type(info)(**{**vars(info), "weights": (entry,)}))
     status, out, _ = zoo_command(capsys, "detect", "digits:7")

@@ -11,7 +11,7 @@ import pytest
 import zoo
 from zoo import registry
 from zoo.arguments import RegistryError
-from zoo.weights_entry import WeightsEntry, WeightsError, locate
+from zoo.weights_entry import WeightsEntry, WeightsError
 from zoo.weights_io import load_weights, read_meta, save_weights_file, weight_names
 
 
@@ -266,31 +266,15 @@ def test_a_registered_entry_is_checked_and_brings_its_options(tmp_path, monkeypa
     path = saved(tmp_path, trained)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     monkeypatch.setattr("zoo.weights_entry.PACKAGED", tmp_path)
-    good = WeightsEntry("good", path.name, digest, 1, ("a", "b"), {"width": 6})
-    damaged = WeightsEntry("damaged", path.name, "0" * 64, 1, ("a", "b"), {"width": 6})
+    size = path.stat().st_size
+    good = WeightsEntry("good", path.name, digest, size, ("a", "b"), {"width": 6})
+    damaged = WeightsEntry("damaged", path.name, "0" * 64, size, ("a", "b"), {"width": 6})
     add("fake_net", weights=(good, damaged))
     model = zoo.get("fake_net", weights="good")
     assert same(model, trained)
     assert model.classes == ("a", "b")
     with pytest.raises(WeightsError, match=r"damaged.*SHA-256.*install"):
         zoo.get("fake_net", weights="damaged")
-
-
-def test_a_download_is_kept_only_with_the_right_hash(tmp_path, monkeypatch):
-    monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "cache"))
-    source = tmp_path / "served.h5"
-    source.write_bytes(b"weights")
-    digest = hashlib.sha256(b"weights").hexdigest()
-    entry = WeightsEntry("net", "a.h5", digest, 7, ("a",), url=source.as_uri())
-    assert locate(entry).read_bytes() == b"weights"
-    source.unlink()
-    assert locate(entry) == tmp_path / "cache" / "a.h5"  # not fetched again
-    with pytest.raises(WeightsError, match=r"cannot be fetched.*put it at .*b\.h5"):
-        locate(WeightsEntry("net", "b.h5", digest, 7, ("a",), url=source.as_uri()))
-    source.write_bytes(b"something else")
-    with pytest.raises(WeightsError, match=r"not kept"):
-        locate(WeightsEntry("net", "c.h5", digest, 7, ("a",), url=source.as_uri()))
-    assert [p.name for p in (tmp_path / "cache").iterdir()] == ["a.h5"]
 
 
 def test_metadata_survives_as_it_was(tmp_path):
