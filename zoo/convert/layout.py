@@ -26,6 +26,7 @@ class ArrayFile(Mapping[str, np.ndarray]):
         shapes: shape of every array by name.
         read: reads one array by name; raises ``WeightsError``, naming the file, for a damaged one.
         format: what the file is, in words.
+        close: closes what ``read`` keeps open; use the object in a ``with`` statement.
 
     Example:
         >>> file = ArrayFile("x.npz", {"fc/b": (3,)}, lambda name: np.zeros(3))
@@ -33,20 +34,39 @@ class ArrayFile(Mapping[str, np.ndarray]):
         ((3,), np.float64(0.0))
     """
 
-    def __init__(self, path: str | Path, shapes: Shapes, read: Callable[[str], np.ndarray], format: str = ""):
+    def __init__(
+        self,
+        path: str | Path,
+        shapes: Shapes,
+        read: Callable[[str], np.ndarray],
+        format: str = "",
+        close: Callable[[], None] | None = None,
+    ):
         self.path, self.format = Path(path), format
         self.shapes: dict[str, Shape] = {name: tuple(shape) for name, shape in shapes.items()}
-        self._read = read
+        self._read, self._close = read, close
+
+    def __enter__(self) -> ArrayFile:
+        """The object itself."""
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Close the file."""
+        if self._close is not None:
+            self._close()
 
     def __getitem__(self, name: str) -> np.ndarray:
+        """Read one array."""
         if name not in self.shapes:
             raise KeyError(name)
         return self._read(name)
 
     def __iter__(self) -> Iterator[str]:
+        """The arrays' names in the file's order."""
         return iter(self.shapes)
 
     def __len__(self) -> int:
+        """How many arrays there are."""
         return len(self.shapes)
 
 
@@ -102,7 +122,7 @@ def same(name: str) -> Array:
 
 
 def convolution(name: str) -> Array:
-    """A kernel stored (output, input, rows, columns), as everywhere but in TensorFlow; ours is (rows, columns, i, o)."""
+    """A kernel stored (output, input, rows, columns), as everywhere but in TensorFlow; ours (rows, columns, i, o)."""
     return Array((name,), lambda w: w.transpose(2, 3, 1, 0), lambda k: k.transpose(3, 2, 0, 1))
 
 
