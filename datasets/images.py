@@ -79,7 +79,7 @@ def read_image(source: str | Path | bytes, name: str | None = None, exif: bool =
     return np.ascontiguousarray(_upright(pixels, orientation))
 
 
-def image_size(source: str | Path | bytes, name: str | None = None) -> tuple[int, int]:
+def image_size(source: str | Path | bytes, name: str | None = None, exif: bool = True) -> tuple[int, int]:
     """``(height, width)`` of a picture as `read_image` would return it, from its header alone."""
     if isinstance(source, bytes):
         data, name = _bytes(source, name)
@@ -92,7 +92,7 @@ def image_size(source: str | Path | bytes, name: str | None = None) -> tuple[int
         with Image.open(stream, formats=_FORMATS) as picture:
             width, height = picture.size
             # Of a TIFF, Pillow gives the upright size.
-            turned = picture.format != "TIFF" and _orientation(picture) >= 5
+            turned = exif and picture.format != "TIFF" and _orientation(picture) >= 5
     except Exception as error:
         raise _explain(error, _bytes(source, name)[0], name) from error
     return (width, height) if turned else (height, width)

@@ -36,6 +36,14 @@ def is_voc(folder: Path) -> bool:
     return (folder / "Annotations").is_dir()
 
 
+def has_voc(folder: Path) -> bool:
+    """Whether a folder is, or holds as a devkit does, a folder in the VOC layout."""
+    try:
+        return bool(find_folders(folder))
+    except AnnotationError:
+        return False
+
+
 def parts_of(root: Path, split: str | None) -> list[tuple[Path, str | None]]:
     """The (folder, split file's name) pairs that a split stands for.
 
