@@ -9,9 +9,13 @@ from typing import Literal, Protocol
 
 import numpy as np
 
+from zoo.datasets.coco_metrics import CocoResult, evaluate_coco
+from zoo.datasets.metric_inputs import ImageDetections
 from zoo.datasets.records import DetectionDataset
 from zoo.datasets.voc_metrics import VocResult, evaluate_voc
 from zoo.detections import Detections
+
+METRICS = ("voc", "coco")
 
 
 class Detector(Protocol):
@@ -30,15 +34,20 @@ class Evaluation:
     """What came of it.
 
     Attributes:
-        result: AP per class, mAP and the curves.
+        result: AP per class (``ap``), their mean (``map``) and the curves.
         detections: one entry per image, in the order of the data set.
         seconds: time inside ``model.detect``: preprocessing, network, NMS, and the first call's tracing;
             reading files is left out.
     """
 
-    result: VocResult
+    result: VocResult | CocoResult
     detections: list[Detections]
     seconds: float
+
+    @property
+    def triples(self) -> list[ImageDetections]:
+        """Boxes, scores and classes of each image, as the functions of ``zoo.datasets`` take them."""
+        return [(one.boxes, one.scores, one.classes) for one in self.detections]
 
     @property
     def images_per_second(self) -> float:
@@ -50,6 +59,7 @@ def evaluate(
     model: Detector,
     dataset: DetectionDataset,
     *,
+    metric: Literal["voc", "coco"] = "voc",
     score_threshold: float = 0.05,
     iou: float = 0.5,
     interpolation: Literal["11point", "area"] = "11point",
@@ -61,15 +71,18 @@ def evaluate(
     Args:
         model: has ``classes`` and ``detect``; its classes must be those of the data set, in the same order.
         dataset: ground truth; load it with ``classes=model.classes``.
+        metric: ``"voc"`` for average precision at one overlap, ``"coco"`` for COCO's twelve figures.
         score_threshold: detections below it are left out (.05 as in py-faster-rcnn).
-        iou: overlap that a detection needs (more than it, as in the VOC devkit).
-        interpolation: ``"11point"`` (VOC 2007) or ``"area"`` (VOC 2010 on).
+        iou: overlap that a detection has to exceed; for VOC alone.
+        interpolation: ``"11point"`` (VOC 2007) or ``"area"`` (VOC 2010 on); for VOC alone.
         batch_size: images of similar size that the model takes at once.
         progress: called with the number of images after each piece.
 
     Example:
         >>> evaluate(model, zoo.datasets.load("digits", "test")).result.map    # doctest: +SKIP
     """
+    if metric not in METRICS:
+        raise ValueError(f"metric={metric!r}; choose {' or '.join(map(repr, METRICS))}")
     check_classes(model.classes, dataset)
     found: list[Detections] = []
     seconds = 0.0
@@ -86,7 +99,11 @@ def evaluate(
         if progress is not None:
             progress(len(indices))
     triples = [(one.boxes, one.scores, one.classes) for one in found]
-    return Evaluation(evaluate_voc(triples, dataset, iou=iou, interpolation=interpolation), found, seconds)
+    if metric == "coco":
+        result = evaluate_coco(triples, dataset)
+    else:
+        result = evaluate_voc(triples, dataset, iou=iou, interpolation=interpolation)
+    return Evaluation(result, found, seconds)
 
 
 def check_classes(classes: Sequence[str], dataset: DetectionDataset) -> None:
