@@ -113,11 +113,11 @@ def alexnet(
     return keras.Model(images, layers.Softmax(dtype="float32", name="prob")(x), name="alexnet")
 
 
-def alexnet_parts(units: int = 4096) -> DetectorParts:
-    """AlexNet for a detector: conv5 at stride 16, RoI pooling 6 x 6, then fc6 and fc7 of ``units``."""
+def alexnet_parts(*, head_units: int = 4096) -> DetectorParts:
+    """AlexNet for a detector: conv5 at stride 16, RoI pooling 6 x 6, then fc6 and fc7 of ``head_units``."""
     inputs = keras.Input((None, None, 3), name="prepared")
     extractor = keras.Model(inputs, _stages(inputs, padded=True)["conv5"], name="extractor")
     pooled = keras.Input((6, 6, 256), name="pooled")
     x = layers.Flatten(name="flatten")(pooled)
-    x = _dense(_dense(x, units, "fc6"), units, "fc7")
+    x = _dense(_dense(x, head_units, "fc6"), head_units, "fc7")
     return DetectorParts(extractor, keras.Model(pooled, x, name="body"), pool_size=6)

@@ -54,7 +54,12 @@ INPUTS: dict[str, InputConvention] = {
     ),
     "chainer_resnet": InputConvention(
         (123.15163084, 115.90288257, 103.0626238),
-        source="ChainerCV's ResNet classifiers: the colour of the mean image of He 2016's release",
+        source="ChainerCV's ResNet classifiers: the same colour as caffe_resnet",
+    ),
+    "caffe_resnet": InputConvention(
+        (103.0626238, 115.90288257, 123.15163084),
+        order="bgr",
+        source="the Caffe release of He 2016: the colour of its mean image",
     ),
     "py": InputConvention(
         (102.9801, 115.9465, 122.7717),

@@ -4,6 +4,8 @@ import keras
 from keras import layers, ops
 
 NORMS = ("batch", "frozen", "group")
+# As keras.applications has it; Caffe and torch 1e-5, Chainer 2e-5.
+BATCH_EPSILON = 1.001e-5
 
 
 @keras.saving.register_keras_serializable("zoo")
@@ -65,17 +67,17 @@ class GroupNorm(keras.layers.Layer):
         return {**super().get_config(), "groups": self.groups, "epsilon": self.epsilon}
 
 
-def normalise(x, kind: str, name: str):
+def normalise(x, kind: str, name: str, epsilon: float = BATCH_EPSILON):
     """Apply the normalisation ``kind`` to a Keras tensor.
 
     ``batch``: batch normalisation; ``frozen``: its statistics and scales stay as loaded, as He 2016 fine-tunes
-    detectors; ``group``: group normalisation, for training from scratch with few images a batch.
+    detectors; ``group``: group normalisation, for training from scratch with few images a batch. ``epsilon`` is batch
+    normalisation's: weights want the one they were trained with.
     """
     if kind == "group":
         return GroupNorm(name=name)(x)
     if kind in ("batch", "frozen"):
-        # Epsilon as keras.applications has it.
-        layer = layers.BatchNormalization(epsilon=1.001e-5, name=name)
+        layer = layers.BatchNormalization(epsilon=epsilon, name=name)
         layer.trainable = kind == "batch"
         return layer(x)
     raise ValueError(f"unknown normalisation {kind!r}; there are {', '.join(NORMS)}")
@@ -121,6 +123,17 @@ class LocalResponseNorm(keras.layers.Layer):
         """Arguments of ``__init__``."""
         own = {"radius": self.radius, "k": self.k, "alpha": self.alpha, "beta": self.beta}
         return {**super().get_config(), **own}
+
+
+# Krizhevsky 2012, section 3.3, and what Caffe makes of it: k 1 unless given, and alpha divided by the five channels.
+LRN_CONSTANTS = {"paper": {"k": 2.0, "alpha": 1e-4}, "caffe": {"k": 1.0, "alpha": 2e-5}}
+
+
+def local_response_norm(x, kind: str, name: str):
+    """Apply :class:`LocalResponseNorm` with the constants ``kind``, ``"paper"`` or ``"caffe"``, to a Keras tensor."""
+    if kind not in LRN_CONSTANTS:
+        raise ValueError(f"unknown lrn={kind!r}; there are {', '.join(map(repr, LRN_CONSTANTS))}")
+    return LocalResponseNorm(**LRN_CONSTANTS[kind], name=name)(x)
 
 
 @keras.saving.register_keras_serializable("zoo")

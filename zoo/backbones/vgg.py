@@ -106,11 +106,16 @@ def vgg19(
     return _classifier("vgg19", classes, include_top, stages, inputs)
 
 
-def vgg_parts(name: str, units: int = 4096) -> DetectorParts:
-    """VGG for a detector: conv5_3 at stride 16 (pool5 left out), RoI pooling 7 x 7, then fc6 and fc7 of ``units``."""
+def vgg_parts(name: str, *, head_units: int = 4096) -> DetectorParts:
+    """VGG for a detector: conv5 at stride 16 (pool5 left out), RoI pooling 7 x 7, then fc6 and fc7.
+
+    Args:
+        name: which VGG.
+        head_units: width of fc6 and fc7.
+    """
     inputs = keras.Input((None, None, 3), name="prepared")
     extractor = keras.Model(inputs, _stages(inputs, BLOCKS[name])["conv5"], name="extractor")
     pooled = keras.Input((7, 7, 512), name="pooled")
     x = layers.Flatten(name="flatten")(pooled)
-    x = _dense(_dense(x, units, "fc6", 0.5), units, "fc7", 0.5)
+    x = _dense(_dense(x, head_units, "fc6", 0.5), head_units, "fc7", 0.5)
     return DetectorParts(extractor, keras.Model(pooled, x, name="body"), pool_size=7)

@@ -1,6 +1,8 @@
 """The registered Faster R-CNNs: one builder a backbone."""
 
+import inspect
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import keras
 
@@ -14,7 +16,6 @@ from zoo.detectors.preprocessing import Preprocessing
 from zoo.registry import register
 from zoo.shipped import shipped_weights
 
-DEFAULT_INPUTS = "chainer_imagenet"
 VOC_CLASSES = (
     "aeroplane",
     "bicycle",
@@ -44,19 +45,19 @@ def assemble(
     parts: DetectorParts,
     classes: Sequence[str] | None,
     *,
-    short: int,
-    long: int,
-    anchor_sizes: Sequence[float],
-    anchor_ratios: Sequence[float],
-    rpn_channels: int,
-    train_proposals: int,
-    proposals: int,
-    head_samples: int,
-    max_detections: int,
-    train_from: str | None,
-    inputs: str,
+    short: int = 600,
+    long: int = 1000,
+    anchor_sizes: Sequence[float] = (128, 256, 512),
+    anchor_ratios: Sequence[float] = (0.5, 1, 2),
+    rpn_channels: int = 512,
+    train_proposals: int = 2000,
+    proposals: int = 300,
+    head_samples: int = 128,
+    max_detections: int = 100,
+    train_from: str | None = None,
+    inputs: str = "chainer_imagenet",
 ) -> FasterRCNN:
-    """A Faster R-CNN from a backbone's parts; the options are those of the registered builders.
+    """A Faster R-CNN from a backbone's parts; every registered builder has these options, and its backbone's.
 
     Args:
         name: of the model.
@@ -108,90 +109,36 @@ def _freeze_before(extractor: keras.Model, layer: str) -> None:
         each.trainable = False
 
 
-def _plain(name: str, parts: Callable[[int], DetectorParts], rpn: int, summary: str, params: int) -> None:
-    """Register a detector whose head is fc6 and fc7."""
+def _register(
+    backbone: Callable[..., DetectorParts],
+    name: str,
+    summary: str,
+    params: int,
+    paper: str = "Ren, He, Girshick, Sun 2015",
+    **defaults: object,
+) -> None:
+    """Register a detector.
 
-    def builder(
-        classes: Sequence[str] | None = None,
-        *,
-        short: int = 600,
-        long: int = 1000,
-        anchor_sizes: Sequence[float] = (128, 256, 512),
-        anchor_ratios: Sequence[float] = (0.5, 1, 2),
-        rpn_channels: int = rpn,
-        head_units: int = 4096,
-        train_proposals: int = 2000,
-        proposals: int = 300,
-        head_samples: int = 128,
-        max_detections: int = 100,
-        train_from: str | None = None,
-        inputs: str = DEFAULT_INPUTS,
-    ) -> FasterRCNN:
-        return assemble(
-            name,
-            parts(head_units),
-            classes,
-            short=short,
-            long=long,
-            anchor_sizes=anchor_sizes,
-            anchor_ratios=anchor_ratios,
-            rpn_channels=rpn_channels,
-            train_proposals=train_proposals,
-            proposals=proposals,
-            head_samples=head_samples,
-            max_detections=max_detections,
-            train_from=train_from,
-            inputs=inputs,
-        )
+    Args:
+        backbone: gives the parts; its named options become the detector's, beside those of :func:`assemble`.
+        name: of the detector.
+        summary: one line for people.
+        params: number of parameters with default options.
+        paper: which it follows.
+        **defaults: where an option's default is another one here.
+    """
+    signature = _signature(backbone, defaults)
 
-    _register(builder, name, summary, params, "Ren, He, Girshick, Sun 2015")
+    def builder(classes: Sequence[str] | None = None, **given) -> FasterRCNN:
+        # What users see and `register` checks is the signature: an option that it does not hold is an error here.
+        chosen = signature.bind(classes, **given)
+        chosen.apply_defaults()
+        options = {key: value for key, value in chosen.arguments.items() if key != "classes"}
+        own = {key: options.pop(key) for key in inspect.signature(backbone).parameters}
+        return assemble(name, backbone(**own), classes, **options)
 
-
-def _residual(name: str, params: int, default_head: str = "conv5", default_units: int = 1024) -> None:
-    """Register a detector on a ResNet."""
-
-    def builder(
-        classes: Sequence[str] | None = None,
-        *,
-        short: int = 600,
-        long: int = 1000,
-        anchor_sizes: Sequence[float] = (128, 256, 512),
-        anchor_ratios: Sequence[float] = (0.5, 1, 2),
-        rpn_channels: int = 512,
-        norm: str = "group",
-        head: str = default_head,
-        head_units: int = default_units,
-        train_proposals: int = 2000,
-        proposals: int = 300,
-        head_samples: int = 128,
-        max_detections: int = 100,
-        train_from: str | None = None,
-        inputs: str = DEFAULT_INPUTS,
-    ) -> FasterRCNN:
-        return assemble(
-            name,
-            resnet_parts(name.removeprefix("faster_rcnn_"), norm, head, head_units),
-            classes,
-            short=short,
-            long=long,
-            anchor_sizes=anchor_sizes,
-            anchor_ratios=anchor_ratios,
-            rpn_channels=rpn_channels,
-            train_proposals=train_proposals,
-            proposals=proposals,
-            head_samples=head_samples,
-            max_detections=max_detections,
-            train_from=train_from,
-            inputs=inputs,
-        )
-
-    where = "conv5 as the head" if default_head == "conv5" else "two dense layers as the head"
-    summary = f"Faster R-CNN on {name.removeprefix('faster_rcnn_')}, {where}"
-    _register(builder, name, summary, params, "Ren 2015; He, Zhang, Ren, Sun 2016")
-
-
-def _register(builder, name: str, summary: str, params: int, paper: str) -> None:
     builder.__name__ = builder.__qualname__ = name
+    builder.__signature__ = signature
     builder.__doc__ = f"{summary}; see :func:`zoo.detectors.models.assemble` for the options."
     register(
         task="detection",
@@ -206,10 +153,36 @@ def _register(builder, name: str, summary: str, params: int, paper: str) -> None
     globals()[name] = builder
 
 
-_plain("faster_rcnn_alexnet", alexnet_parts, 256, "Faster R-CNN on AlexNet", 57_902_368)
-_plain("faster_rcnn_vgg16", lambda units: vgg_parts("vgg16", units), 512, "Faster R-CNN on VGG-16", 137_078_240)
-_plain("faster_rcnn_vgg19", lambda units: vgg_parts("vgg19", units), 512, "Faster R-CNN on VGG-19", 142_387_936)
-_residual("faster_rcnn_resnet18", 10_732_448, "fc", 512)
-_residual("faster_rcnn_resnet50", 28_496_544)
-_residual("faster_rcnn_resnet101", 47_514_784)
-_residual("faster_rcnn_resnet152", 63_181_472)
+def _signature(backbone: Callable[..., DetectorParts], defaults: dict[str, object]) -> inspect.Signature:
+    """``classes``, then the options of :func:`assemble` and of the backbone."""
+    either = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    classes = inspect.Parameter("classes", either, default=None, annotation=Sequence[str] | None)
+    shared = [p for p in inspect.signature(assemble).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    own = list(inspect.signature(backbone).parameters.values())
+    options = [p.replace(default=defaults.get(p.name, p.default), kind=p.KEYWORD_ONLY) for p in shared + own]
+    unknown = defaults.keys() - {p.name for p in options}
+    if unknown:
+        raise TypeError(f"defaults for options that there are not: {', '.join(sorted(unknown))}")
+    return inspect.Signature([classes, *options], return_annotation=FasterRCNN)
+
+
+def _residual(backbone: str, params: int, **defaults: object) -> None:
+    """Register the detector on a ResNet."""
+    where = "two dense layers as the head" if defaults.get("head") == "fc" else "conv5 as the head"
+    _register(
+        partial(resnet_parts, backbone),
+        f"faster_rcnn_{backbone}",
+        f"Faster R-CNN on {backbone}, {where}",
+        params,
+        "Ren 2015; He, Zhang, Ren, Sun 2016",
+        **defaults,
+    )
+
+
+_register(alexnet_parts, "faster_rcnn_alexnet", "Faster R-CNN on AlexNet", 57_902_368, rpn_channels=256)
+_register(partial(vgg_parts, "vgg16"), "faster_rcnn_vgg16", "Faster R-CNN on VGG-16", 137_078_240)
+_register(partial(vgg_parts, "vgg19"), "faster_rcnn_vgg19", "Faster R-CNN on VGG-19", 142_387_936)
+_residual("resnet18", 10_732_448, head="fc", head_units=512)
+_residual("resnet50", 28_496_544)
+_residual("resnet101", 47_514_784)
+_residual("resnet152", 63_181_472)
