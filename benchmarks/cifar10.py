@@ -97,7 +97,7 @@ def draw(histories: dict[str, list[dict[str, float]]], path: Path) -> None:
     for colour, (name, rows) in zip(("tab:red", "tab:blue"), histories.items(), strict=True):
         epochs = [row["epoch"] for row in rows]
         axes.plot(
-            epochs, [100 * (1 - row["top1"]) for row in rows], color=colour, lw=1, ls="--", label=f"{name}, training"
+            epochs, [100 * row["top1_error"] for row in rows], color=colour, lw=1, ls="--", label=f"{name}, training"
         )
         axes.plot(epochs, [100 * row["val_top1_error"] for row in rows], color=colour, lw=2, label=f"{name}, test")
     axes.set(xlabel="epoch", ylabel="error (%)", ylim=(0, 40), title="CIFAR-10")

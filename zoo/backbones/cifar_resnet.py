@@ -1,6 +1,8 @@
 """The residual networks of He 2016 for CIFAR-10, and their plain twins without shortcuts."""
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import keras
 from keras import layers, ops
@@ -78,7 +80,19 @@ def cifar_network(name: str, depth: int, classes: int | Sequence[str] | None, sh
             x = layers.ReLU(name=f"{label}_out")(x)
     x = layers.GlobalAveragePooling2D(name="avg_pool")(x)
     x = layers.Dense(count, kernel_initializer="he_normal", name="predictions")(x)
-    return keras.Model(inputs, layers.Softmax(dtype="float32", name="prob")(x), name=name)
+    with _recursion(20 * depth):
+        return keras.Model(inputs, layers.Softmax(dtype="float32", name="prob")(x), name=name)
+
+
+@contextmanager
+def _recursion(limit: int) -> Iterator[None]:
+    """Allow calls nested ``limit`` deep: Keras walks from the output to the input, a call or two for every layer."""
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(max(before, limit))
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(before)
 
 
 def _register(name: str, depth: int, shortcuts: bool, params: int) -> None:

@@ -15,7 +15,7 @@ _WIDE = 4.6  # inches per panel
 
 
 def draw_curves(rows: Sequence[dict[str, float]], path: str | Path) -> Path:
-    """Draw the rows of a history as PNG, atomically: losses, validation mAP, other metrics, learning rate.
+    """Draw the rows of a history as PNG, atomically: losses, validation mAP, errors, other metrics, learning rate.
 
     Training is a full line, validation (``val_`` columns) a dashed one of the same colour.
     """
@@ -38,11 +38,13 @@ def _panels(rows: Sequence[dict[str, float]]) -> dict[str, list[str]]:
     names = dict.fromkeys(name for row in rows for name in row if name not in _NOT_CURVES)
     bases = list(dict.fromkeys(name.removeprefix("val_") for name in names))
     shares = ("recall", "precision", "accuracy", "iou", "map")
-    losses = [n for n in bases if n != "learning_rate" and not any(share in n for share in shares)]
-    rest = [name for name in bases if name not in losses and name not in ("map", "learning_rate")]
+    errors = [name for name in bases if name.endswith("_error")]
+    losses = [n for n in bases if n != "learning_rate" and n not in errors and not any(share in n for share in shares)]
+    rest = [name for name in bases if name not in (*losses, *errors, "map", "learning_rate")]
     panels = {
         "Loss": losses,
         "Validation mAP": [name for name in bases if name == "map"],
+        "Error": errors,
         "Other metrics": rest,
         "Learning rate": [name for name in bases if name == "learning_rate"],
     }

@@ -82,8 +82,19 @@ def make_task(
     return Task(batches, classes, _classification(classes), None, judge)
 
 
+@keras.saving.register_keras_serializable("zoo")
+def top1_error(labels: Any, probabilities: Any) -> Any:
+    """1 where the most probable class is not the label, else 0: ``(B,)``."""
+    return 1.0 - keras.metrics.sparse_categorical_accuracy(labels, probabilities)
+
+
+@keras.saving.register_keras_serializable("zoo")
+def top5_error(labels: Any, probabilities: Any) -> Any:
+    """1 where the label is not among the five most probable classes, else 0: ``(B,)``."""
+    return 1.0 - keras.metrics.sparse_top_k_categorical_accuracy(labels, probabilities, k=5)
+
+
 def _classification(classes: Sequence[str]) -> dict[str, Any]:
-    metrics = [keras.metrics.SparseCategoricalAccuracy(name="top1")]
-    if len(classes) > 5:
-        metrics.append(keras.metrics.SparseTopKCategoricalAccuracy(5, name="top5"))
+    errors = [top1_error, top5_error] if len(classes) > 5 else [top1_error]
+    metrics = [keras.metrics.MeanMetricWrapper(error, name=error.__name__) for error in errors]
     return {"loss": keras.losses.SparseCategoricalCrossentropy(), "metrics": metrics}
