@@ -75,24 +75,30 @@ def grid(cell: np.ndarray, rows, columns, stride: int):
     return ops.reshape(shifts[:, None, :] + ops.convert_to_tensor(cell)[None], (-1, 4))
 
 
-def inside(anchors, sizes):
+def inside(anchors, sizes, plus_one: bool = False):
     """Which anchors lie wholly inside each image (Ren 2015, section 3.1.3: the others are not trained).
 
     Args:
         anchors: ``(A, 4)``.
         sizes: ``(B, 2)`` true height and width of the prepared images.
+        plus_one: inclusive pixel convention: the last pixel inside is ``W - 1``.
 
     Returns:
         ``(B, A)`` bool.
     """
-    sizes = ops.cast(sizes, anchors.dtype)
+    sizes = ops.cast(sizes, anchors.dtype) - (1.0 if plus_one else 0.0)
     x1, y1, x2, y2 = (anchors[None, :, i] for i in range(4))
     return (x1 >= 0) & (y1 >= 0) & (x2 <= sizes[:, 1:2]) & (y2 <= sizes[:, 0:1])
 
 
-def centred_inside(anchors, sizes):
-    """Which anchors have their centre inside each image: the others stand on padding. ``(B, A)`` bool."""
-    sizes = ops.cast(sizes, anchors.dtype)
+def centred_inside(anchors, sizes, margin: float = 0.0):
+    """Which anchors have their centre inside each image: the others stand on padding. ``(B, A)`` bool.
+
+    A feature map covers its image up to a part of a cell, so that the centre of the last cells may lie outside.
+    ``margin``, in pixels, lets the right and bottom side reach farther: ``stride / 2 - .5`` lets in every cell that
+    begins inside the image.
+    """
+    sizes = ops.cast(sizes, anchors.dtype) + margin
     x = 0.5 * (anchors[:, 0] + anchors[:, 2])[None]
     y = 0.5 * (anchors[:, 1] + anchors[:, 3])[None]
     return (x < sizes[:, 1:2]) & (y < sizes[:, 0:1])

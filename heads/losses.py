@@ -69,7 +69,7 @@ def head_losses(logits, deltas, targets: RoITargets, deviations, sigma: float = 
     return classification, _mean_over_samples(box, targets.weight)
 
 
-def proposal_recall(proposals, proposal_scores, boxes, valid, threshold: float = 0.5):
+def proposal_recall(proposals, proposal_scores, boxes, valid, threshold: float = 0.5, plus_one: bool = False):
     """Share of the batch's objects that a proposal covers by IoU ``threshold``, and their number.
 
     Returns:
@@ -77,7 +77,7 @@ def proposal_recall(proposals, proposal_scores, boxes, valid, threshold: float =
     """
     from zoo.heads.boxes import iou
 
-    overlaps = ops.where((proposal_scores >= 0.0)[:, None, :], iou(boxes, proposals), -1.0)
+    overlaps = ops.where((proposal_scores >= 0.0)[:, None, :], iou(boxes, proposals, plus_one), -1.0)
     found = (ops.max(overlaps, axis=-1) >= threshold) & valid
     objects = ops.sum(ops.cast(valid, "float32"))
     return ops.sum(ops.cast(found, "float32")) / ops.maximum(objects, 1.0), objects

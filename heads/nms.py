@@ -5,7 +5,7 @@ import numpy as np
 from keras import ops
 
 
-def nms(boxes, scores, threshold: float, keep: int):
+def nms(boxes, scores, threshold: float, keep: int, plus_one: bool = False):
     """Keep the best boxes, dropping each that overlaps a better kept one by IoU above ``threshold``.
 
     Args:
@@ -14,6 +14,7 @@ def nms(boxes, scores, threshold: float, keep: int):
         scores: ``(N, M)`` float32; a score below 0 marks padding, which is never kept.
         threshold: IoU in [0, 1]; equal overlap is kept.
         keep: how many boxes at the most, a Python int.
+        plus_one: inclusive pixel convention, width ``x2 - x1 + 1``.
 
     Returns:
         ``(index, valid)``: ``(N, keep)`` int32 into M, in descending order of score, and ``(N, keep)`` bool;
@@ -21,6 +22,8 @@ def nms(boxes, scores, threshold: float, keep: int):
 
     Source: Girshick 2015 section 2.3 and Ren 2015 section 3.3 (thresholds .3 and .7).
     """
+    if plus_one:
+        boxes = boxes + ops.convert_to_tensor([0.0, 0.0, 1.0, 1.0], boxes.dtype)
     if keras.backend.backend() == "tensorflow":
         return _nms_tensorflow(boxes, scores, threshold, keep)
     return _nms_loop(boxes, scores, threshold, keep)

@@ -18,6 +18,7 @@ def detections(
     score_threshold: float = 0.05,
     nms_iou: float = 0.3,
     most: int = 100,
+    plus_one: bool = False,
 ):
     """Detections of static shape, best first.
 
@@ -31,6 +32,7 @@ def detections(
         score_threshold: lower scores are dropped.
         nms_iou: threshold of NMS within a class.
         most: D, detections an image.
+        plus_one: inclusive pixel convention, of ``rois`` as of the result.
 
     Returns:
         ``boxes (B, D, 4)`` zero-padded, ``scores (B, D)`` zero-padded, ``classes (B, D)`` int32 padded with -1,
@@ -42,8 +44,8 @@ def detections(
     usable = (roi_scores >= 0.0)[..., None] & (scores >= score_threshold)
     scores = ops.where(usable, scores, -1.0)
     scaled = deltas[:, :, 1:] * ops.convert_to_tensor(deviations, "float32")
-    decoded = box_math.decode(scaled, rois[:, :, None])
-    flat = box_math.clip(ops.reshape(decoded, (batch, count * classes, 4)), sizes)
+    decoded = box_math.decode(scaled, rois[:, :, None], plus_one)
+    flat = box_math.clip(ops.reshape(decoded, (batch, count * classes, 4)), sizes, plus_one)
     # One NMS over B * K groups, a class of an image each.
     decoded = ops.transpose(ops.reshape(flat, (batch, count, classes, 4)), (0, 2, 1, 3))
     decoded = ops.reshape(decoded, (batch * classes, count, 4))
@@ -51,7 +53,7 @@ def detections(
     scores, order = top_scores(scores, count)
     decoded = ops.take_along_axis(decoded, order[..., None], axis=1)
     keep = min(most, count)
-    index, valid = nms(decoded, scores, nms_iou, keep)
+    index, valid = nms(decoded, scores, nms_iou, keep, plus_one)
     decoded = ops.take_along_axis(decoded, index[..., None], axis=1)
     scores = ops.where(valid, ops.take_along_axis(scores, index, axis=1), -1.0)
     decoded = ops.reshape(decoded, (batch, classes * keep, 4))

@@ -28,33 +28,43 @@ class RoITargets(NamedTuple):
     deltas: object  # (B, R, 4) float32, not yet normalised; meaningful where label > 0
 
 
-def match(candidates, boxes, valid):
+def match(candidates, boxes, valid, plus_one: bool = False):
     """Best ground truth of every candidate.
 
     Args:
         candidates: ``(B or 1, N, 4)``.
         boxes: ``(B, G, 4)``.
         valid: ``(B, G)`` bool; false is padding, which matches nothing.
+        plus_one: inclusive pixel convention, width ``x2 - x1 + 1``.
 
     Returns:
         ``(overlaps (B, N, G), best IoU (B, N), its index (B, N))``; IoU is -1 where there is no ground truth.
     """
-    overlaps = ops.where(valid[:, None, :], box_math.iou(candidates, boxes), -1.0)
+    overlaps = ops.where(valid[:, None, :], box_math.iou(candidates, boxes, plus_one), -1.0)
     return overlaps, ops.max(overlaps, axis=-1), ops.argmax(overlaps, axis=-1)
 
 
-def rpn_labels(anchors, boxes, valid, sizes, *, positive_iou: float = 0.7, negative_iou: float = 0.3):
+def rpn_labels(
+    anchors,
+    boxes,
+    valid,
+    sizes,
+    *,
+    positive_iou: float = 0.7,
+    negative_iou: float = 0.3,
+    plus_one: bool = False,
+):
     """Label anchors as Ren 2015, section 3.1.2, does.
 
     Positive: IoU at least ``positive_iou`` with an object, or the highest IoU that an object has with any anchor
     (every anchor that ties). Negative: IoU below ``negative_iou`` with all. Others, and anchors that cross the
-    image's border, are left out.
+    image's border, are left out. ``plus_one``: all boxes are in the inclusive pixel convention.
 
     Returns:
         ``(labels (B, A), matched (B, A))``: int32 1, 0 or -1 (left out), and the index of the best object.
     """
-    inside = anchor_boxes.inside(anchors, sizes)
-    overlaps, best, matched = match(anchors[None], boxes, valid)
+    inside = anchor_boxes.inside(anchors, sizes, plus_one)
+    overlaps, best, matched = match(anchors[None], boxes, valid, plus_one)
     overlaps = ops.where(inside[..., None], overlaps, -1.0)
     highest = ops.max(overlaps, axis=1, keepdims=True)
     # An object that touches no anchor has a highest IoU of 0, shared by all of them: it must claim none.
@@ -77,9 +87,12 @@ def rpn_targets(
     positive_fraction: float = 0.5,
     positive_iou: float = 0.7,
     negative_iou: float = 0.3,
+    plus_one: bool = False,
 ) -> RPNTargets:
     """Sample anchors: at most ``positive_fraction`` positive, the rest negative (Ren 2015, section 3.1.3)."""
-    labels, matched = rpn_labels(anchors, boxes, valid, sizes, positive_iou=positive_iou, negative_iou=negative_iou)
+    labels, matched = rpn_labels(
+        anchors, boxes, valid, sizes, positive_iou=positive_iou, negative_iou=negative_iou, plus_one=plus_one
+    )
     chance = uniform(image_id, step, ops.shape(anchors)[0], salt=1)
     most = int(samples * positive_fraction)
     score, positives = top_scores(ops.where(labels == 1, chance, -1.0), most)
@@ -93,7 +106,7 @@ def rpn_targets(
         index=index,
         label=ops.concatenate([ops.cast(is_positive, "float32"), ops.zeros_like(score)], axis=1),
         weight=ops.cast(ops.concatenate([is_positive, is_negative], axis=1), "float32"),
-        deltas=box_math.encode(chosen, ops.take(anchors, index, axis=0)),
+        deltas=box_math.encode(chosen, ops.take(anchors, index, axis=0), plus_one),
     )
 
 
@@ -109,6 +122,7 @@ def roi_targets(
     foreground_fraction: float = 0.25,
     foreground_iou: float = 0.5,
     background_iou: tuple[float, float] = (0.0, 0.5),
+    plus_one: bool = False,
 ) -> RoITargets:
     """Sample RoIs for the box head (Girshick 2015, section 2.3); ground truth joins the proposals.
 
@@ -123,11 +137,12 @@ def roi_targets(
         foreground_fraction: at most this share is foreground.
         foreground_iou: least IoU of foreground.
         background_iou: IoU of background, low end included; Fast R-CNN takes ``(.1, .5)``.
+        plus_one: all boxes are in the inclusive pixel convention.
     """
     valid = classes >= 0
     candidates = ops.concatenate([proposals, boxes], axis=1)
     usable = ops.concatenate([proposal_scores >= 0.0, valid], axis=1)
-    _, best, matched = match(candidates, boxes, valid)
+    _, best, matched = match(candidates, boxes, valid, plus_one)
     # An image without objects has no IoU at all: everything in it is background.
     overlap = ops.where(ops.any(valid, axis=1, keepdims=True), best, background_iou[0])
     foreground = usable & (overlap >= foreground_iou)
@@ -146,5 +161,5 @@ def roi_targets(
         rois=rois,
         label=ops.where(score >= 1.0, label, 0),
         weight=ops.cast(score >= 0.0, "float32"),
-        deltas=box_math.encode(ops.take_along_axis(boxes, target[..., None], axis=1), rois),
+        deltas=box_math.encode(ops.take_along_axis(boxes, target[..., None], axis=1), rois, plus_one),
     )

@@ -26,27 +26,27 @@ def ious(a, b, one=0.0):
     return np.array([[iou(p, q, one) for q in b] for p in a]).reshape(len(a), len(b))
 
 
-def clip(box, size):
+def clip(box, size, one=0.0):
     """A box inside an image of ``size``, height and width."""
-    x = [min(max(v, 0.0), size[1]) for v in (box[0], box[2])]
-    y = [min(max(v, 0.0), size[0]) for v in (box[1], box[3])]
+    x = [min(max(v, 0.0), size[1] - one) for v in (box[0], box[2])]
+    y = [min(max(v, 0.0), size[0] - one) for v in (box[1], box[3])]
     return [x[0], y[0], x[1], y[1]]
 
 
-def encode(box, reference):
+def encode(box, reference, one=0.0):
     """Girshick 2014's deltas from centres and sizes."""
-    w, h = box[2] - box[0], box[3] - box[1]
-    wa, ha = reference[2] - reference[0], reference[3] - reference[1]
+    w, h = box[2] - box[0] + one, box[3] - box[1] + one
+    wa, ha = reference[2] - reference[0] + one, reference[3] - reference[1] + one
     dx = (box[0] + box[2]) / 2 - (reference[0] + reference[2]) / 2
     dy = (box[1] + box[3]) / 2 - (reference[1] + reference[3]) / 2
     return [dx / wa, dy / ha, math.log(w / wa), math.log(h / ha)]
 
 
-def decode(delta, reference):
-    """The box that ``delta`` makes of ``reference``."""
-    wa, ha = reference[2] - reference[0], reference[3] - reference[1]
-    x = (reference[0] + reference[2]) / 2 + delta[0] * wa
-    y = (reference[1] + reference[3]) / 2 + delta[1] * ha
+def decode(delta, reference, one=0.0):
+    """The box that ``delta`` makes of ``reference``; like py-faster-rcnn's, it ends at centre + width / 2."""
+    wa, ha = reference[2] - reference[0] + one, reference[3] - reference[1] + one
+    x = (reference[0] + reference[2] + one) / 2 + delta[0] * wa
+    y = (reference[1] + reference[3] + one) / 2 + delta[1] * ha
     w = wa * math.exp(min(delta[2], math.log(62.5)))
     h = ha * math.exp(min(delta[3], math.log(62.5)))
     return [x - w / 2, y - h / 2, x + w / 2, y + h / 2]
@@ -58,11 +58,11 @@ def softmax(logits):
     return e / e.sum(-1, keepdims=True)
 
 
-def greedy_nms(boxes, scores, threshold, keep):
+def greedy_nms(boxes, scores, threshold, keep, one=0.0):
     """Indices kept of boxes sorted by score: each that no kept one overlaps by more than ``threshold``."""
     kept = []
     for i in range(len(boxes)):
-        clear = all(iou(boxes[i], boxes[k]) <= threshold for k in kept)
+        clear = all(iou(boxes[i], boxes[k], one) <= threshold for k in kept)
         if scores[i] >= 0 and clear and len(kept) < keep:
             kept.append(i)
     return kept

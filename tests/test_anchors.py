@@ -101,6 +101,21 @@ def test_inside_keeps_what_touches_the_border():
     assert found.tolist() == [[True] + [False] * 5, [False] * 5 + [True]]
 
 
+def test_inside_in_the_inclusive_convention_ends_at_the_last_pixel():
+    boxes = np.array([[0, 0, 19, 9], [0, 0, 19.1, 9], [0, 0, 20, 9], [0, 0, 19, 10], [0, 0, 9, 19]], "float32")
+    found = np.asarray(anchors.inside(boxes, np.array([[10, 20]], "int32"), plus_one=True))
+    assert found.tolist() == [[True, False, False, False, False]]
+
+
+@pytest.mark.parametrize("cell", [[[-24, -24, 40, 40]], [[-24, -24, 39, 39]]])
+def test_a_margin_lets_in_every_cell_that_begins_inside(cell):
+    # Continuous centres lie at 8, 24, ..., inclusive ones at 7.5, 23.5, ...; cells begin at 0, 16, 32, ...
+    row = anchors.grid(np.array(cell, "float32"), 1, 4, 16)
+    for width, inside in ((1, 1), (16, 1), (17, 2), (32, 2), (33, 3), (40, 3), (48, 3), (49, 4)):
+        found = np.asarray(anchors.centred_inside(row, np.array([[16, width]]), 7.5))
+        assert found.tolist() == [[True] * inside + [False] * (4 - inside)], width
+
+
 def test_centred_inside_looks_at_the_centre_alone():
     centres = np.array([[19.5, 9.5], [20, 5], [19, 10], [5, 15], [8, 8]], "float32")
     boxes = np.concatenate([centres - 30, centres + 30], axis=1)

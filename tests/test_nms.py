@@ -126,6 +126,17 @@ def test_compiled_with_unknown_shapes(way):
         assert run(wrapped, boxes, scores, 0.5, 12) == expected(boxes, scores, 0.5, 12)
 
 
+@pytest.mark.parametrize("way", WAYS)
+def test_inclusive_boxes(way, monkeypatch):
+    monkeypatch.setattr(module, "_nms_tensorflow", way)
+    boxes, scores = groups(7, 4, 60, side=12)
+    index, valid = map(np.asarray, module.nms(tf.constant(boxes), tf.constant(scores), 0.5, 30, plus_one=True))
+    found = [row[ok].tolist() for row, ok in zip(index, valid, strict=True)]
+    wanted = [reference.greedy_nms(b, s, 0.5, 30, one=1.0) for b, s in zip(boxes, scores, strict=True)]
+    assert found == wanted
+    assert wanted != expected(boxes, scores, 0.5, 30), "the two conventions must differ here"
+
+
 def test_the_backend_chooses():
     boxes, scores = groups(6, 2, 20)
     assert run(module.nms, boxes, scores, 0.5, 10) == run(WAYS[0], boxes, scores, 0.5, 10)

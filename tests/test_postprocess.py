@@ -21,27 +21,35 @@ def head_outputs(seed=0, count=40, classes=3):
     return logits, deltas, rois, scores
 
 
-def expected(logits, deltas, rois, scores, size, threshold, iou, most):
+def expected(logits, deltas, rois, scores, size, threshold, iou, most, one=0.0):
     """``[(score, class, box)]`` of one image, best first."""
     probability, out = reference.softmax(logits), []
     for k in range(1, logits.shape[-1]):
         found = []
         for r in range(len(rois)):
             if scores[r] >= 0 and probability[r, k] >= threshold:
-                box = reference.decode(deltas[r, k] * np.array(DEVIATIONS), rois[r].astype(float))
-                found.append((probability[r, k], k - 1, reference.clip(box, size)))
+                box = reference.decode(deltas[r, k] * np.array(DEVIATIONS), rois[r].astype(float), one)
+                found.append((probability[r, k], k - 1, reference.clip(box, size, one)))
         found.sort(key=lambda each: -each[0])
-        kept = reference.greedy_nms([f[2] for f in found], [f[0] for f in found], iou, len(found))
+        kept = reference.greedy_nms([f[2] for f in found], [f[0] for f in found], iou, len(found), one)
         out += [found[i] for i in kept]
     return sorted(out, key=lambda each: -each[0])[:most]
 
 
 @pytest.mark.parametrize(
-    ("threshold", "iou", "most"), [(0.05, 0.3, 100), (0.2, 0.5, 100), (0.05, 0.3, 9), (0, 0.7, 50)]
+    ("threshold", "iou", "most", "plus_one"),
+    [
+        (0.05, 0.3, 100, False),
+        (0.2, 0.5, 100, False),
+        (0.05, 0.3, 9, False),
+        (0, 0.7, 50, False),
+        (0.05, 0.3, 100, True),
+    ],
 )
-def test_against_a_loop(threshold, iou, most):
+def test_against_a_loop(threshold, iou, most, plus_one):
     inputs = head_outputs()
     options = {"deviations": DEVIATIONS, "score_threshold": threshold, "nms_iou": iou, "most": most}
+    options["plus_one"] = plus_one
     found = {key: np.asarray(value) for key, value in detections(*inputs, SIZES, **options).items()}
     assert {key: value.shape for key, value in found.items()} == {
         "boxes": (2, most, 4),
@@ -51,7 +59,7 @@ def test_against_a_loop(threshold, iou, most):
     }
     assert found["classes"].dtype == found["num_detections"].dtype == np.int32
     for i in range(2):
-        want = expected(*(part[i] for part in inputs), SIZES[i], threshold, iou, most)
+        want = expected(*(part[i] for part in inputs), SIZES[i], threshold, iou, most, float(plus_one))
         count = len(want)
         assert count == found["num_detections"][i] > 5
         np.testing.assert_allclose(found["scores"][i, :count], [w[0] for w in want], atol=1e-6)

@@ -117,6 +117,72 @@ def test_sizes_agree_however_they_are_computed():
         assert tuple(computed) == target(*size, 600, 1000) == layer.prepared_size(*size)
 
 
+# ChainerCV's sizes at which truncating in doubles falls a pixel short (281, 291, 562), both limits, and others.
+TRUNCATED = [(375, 500), (333, 500), (281, 400), (291, 291), (562, 700), (200, 343), (300, 600), (77, 31), (1, 900)]
+
+
+def truncated(height, width, short=600, long=1000):
+    """``int`` of a product of doubles, as ChainerCV's ``prepare`` has it."""
+    scale = short / min(height, width)
+    if scale * max(height, width) > long:
+        scale = long / max(height, width)
+    return max(int(height * scale), 1), max(int(width * scale), 1)
+
+
+def caffe_factor(height, width, short=600, long=1000):
+    """py-faster-rcnn's ``im_scale``."""
+    scale = short / min(height, width)
+    return long / max(height, width) if np.round(scale * max(height, width)) > long else scale
+
+
+def test_floor_is_chainercvs_size_and_one_ratio():
+    layer = Preprocessing(rounding="floor")
+    rng = np.random.default_rng(0)
+    sizes = np.array([*TRUNCATED, *rng.integers(1, 1500, (3000, 2)).tolist()], "int32")
+    graph = np.asarray(layer._prepared_sizes(sizes)).astype(int)
+    for size, computed in zip(sizes.tolist(), graph.tolist(), strict=True):
+        assert tuple(computed) == truncated(*size) == layer.prepared_size(*size)
+    assert truncated(281, 400)[0] == 599, "doubles must fall short here, or the test is blind to them"
+    for size in TRUNCATED[:4]:
+        image = picture(*size)
+        for prepared, found, ratio in (layer(image[None]), layer(image[None], np.array([size], "int32"))):
+            wanted = truncated(*size)
+            assert np.asarray(found).tolist() == [list(wanted)]
+            np.testing.assert_allclose(ratio, [[wanted[1] / size[1]] * 2], rtol=1e-6)
+            np.testing.assert_allclose(prepared[0], expected(image, wanted, layer.mean, layer.std), atol=0.02)
+
+
+@pytest.mark.parametrize("size", [(375, 500), (224, 322), (333, 501), (601, 1001), (300, 601), (451, 752), (31, 77)])
+def test_factor_is_opencvs_with_fx_and_fy(size):
+    layer = Preprocessing(rounding="factor")
+    image, factor = picture(*size), caffe_factor(*size)
+    wanted = cv2.resize(image.astype("float32") - np.array(layer.mean, "float32"), None, fx=factor, fy=factor)
+    for given in (None, np.array([size], "int32")):
+        prepared, found, ratio = layer(image[None], given)
+        assert np.asarray(found).tolist() == [list(wanted.shape[:2])]
+        np.testing.assert_allclose(ratio, [[factor, factor]], rtol=1e-6)
+        np.testing.assert_allclose(prepared[0], wanted, atol=0.1)
+    assert layer.prepared_size(*size) == wanted.shape[:2]
+
+
+def test_a_padded_batch_of_either_rounding_is_each_image_alone():
+    shapes = [(40, 60), (64, 45), (30, 64), (9, 9)]
+    batch = np.full((4, 64, 64, 3), 255, "uint8")
+    for i, (h, w) in enumerate(shapes):
+        batch[i, :h, :w] = picture(h, w, seed=i)
+    for rounding in ("floor", "factor"):
+        layer = Preprocessing(60, 100, MEAN, STD, rounding=rounding)
+        prepared, sizes, ratio = map(np.asarray, layer(batch, np.array(shapes, "int32")))
+        for i, (h, w) in enumerate(shapes):
+            alone, size, scale = map(np.asarray, layer(batch[i : i + 1, :h, :w]))
+            rows, columns = size[0]
+            assert sizes[i].tolist() == [rows, columns]
+            np.testing.assert_array_equal(ratio[i], scale[0])
+            np.testing.assert_allclose(prepared[i, :rows, :columns], alone[0], atol=1e-4)
+            assert not prepared[i, rows:].any()
+            assert not prepared[i, :, columns:].any()
+
+
 def test_shapes_unknown_beforehand():
     layer = Preprocessing(60, 100, MEAN, STD)
     image = picture(37, 53)
@@ -151,12 +217,12 @@ def test_the_symbolic_shape():
 
 
 def test_config_round_trip():
-    layer = Preprocessing(64, 96, MEAN, STD, "bgr", name="prepare")
+    layer = Preprocessing(64, 96, MEAN, STD, "bgr", rounding="floor", name="prepare")
     again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(layer))
     image = picture(30, 50)[None]
     for a, b in zip(layer(image), again(image), strict=True):
         np.testing.assert_array_equal(a, b)
-    assert again.name == "prepare"
+    assert (again.name, again.rounding) == ("prepare", "floor")
     assert again.describe() == layer.describe()
     for fact in ("BGR", "120.0, 110.0, 100.0", "64", "96"):
         assert fact in layer.describe()
@@ -168,3 +234,5 @@ def test_bad_arguments():
             Preprocessing(short, long)
     with pytest.raises(ValueError, match=r"'rgb' or 'bgr', got 'gbr'"):
         Preprocessing(order="gbr")
+    with pytest.raises(ValueError, match=r"'nearest', 'floor', 'factor', got 'up'"):
+        Preprocessing(rounding="up")

@@ -20,19 +20,32 @@ def rpn_outputs(seed=0, rows=6, columns=8):
     return logits, deltas, anchors
 
 
-def expected(logits, deltas, anchors, size, before, after, iou, least):
+def expected(logits, deltas, anchors, size, before, after, iou, least, one=0.0, rank=None, margin=0.0):
+    """Boxes and softmax scores, best first by ``rank (A,)``, the softmax if none."""
     score = reference.softmax(logits)[:, 1]
+    rank = score if rank is None else rank
     found = []
     for i in range(len(anchors)):
-        box = reference.clip(reference.decode(deltas[i].astype(float), anchors[i].astype(float)), size)
+        box = reference.clip(reference.decode(deltas[i].astype(float), anchors[i].astype(float), one), size, one)
         centre = (anchors[i, 0] + anchors[i, 2]) / 2, (anchors[i, 1] + anchors[i, 3]) / 2
-        on_image = centre[0] < size[1] and centre[1] < size[0]
-        if on_image and box[2] - box[0] >= least and box[3] - box[1] >= least:
-            found.append((score[i], box))
-    found.sort(key=lambda pair: -pair[0])
+        on_image = centre[0] < size[1] + margin and centre[1] < size[0] + margin
+        if on_image and box[2] - box[0] + one >= least and box[3] - box[1] + one >= least:
+            found.append((rank[i], box, score[i]))
+    found.sort(key=lambda each: -each[0])
     found = found[:before]
-    kept = reference.greedy_nms([box for _, box in found], [s for s, _ in found], iou, after)
-    return np.array([found[i][1] for i in kept]), np.array([found[i][0] for i in kept])
+    kept = reference.greedy_nms([each[1] for each in found], [0.0] * len(found), iou, after, one)
+    return np.array([found[i][1] for i in kept]), np.array([found[i][2] for i in kept])
+
+
+def agree(boxes, scores, wanted):
+    """One image's proposals are the wanted ones, and padding after them."""
+    want, values = wanted
+    count = len(want)
+    assert count > 15
+    np.testing.assert_allclose(scores[:count], values, atol=1e-6)
+    np.testing.assert_allclose(boxes[:count], want, atol=1e-3)
+    assert (scores[count:] == -1).all()
+    assert not boxes[count:].any()
 
 
 @pytest.mark.parametrize(("before", "after", "iou"), [(150, 40, 0.7), (60, 100, 0.5), (5000, 400, 0.7)])
@@ -43,13 +56,47 @@ def test_against_a_loop(before, after, iou):
     assert boxes.shape == (2, after, 4)
     assert scores.shape == (2, after)
     for i in range(2):
-        want, ranks = expected(logits[i], deltas[i], anchors, SIZES[i], before, after, iou, 12.0)
-        count = len(want)
-        assert count > 15
-        np.testing.assert_allclose(scores[i, :count], ranks, atol=1e-6)
-        np.testing.assert_allclose(boxes[i, :count], want, atol=1e-3)
-        assert (scores[i, count:] == -1).all()
-        assert not boxes[i, count:].any()
+        agree(boxes[i], scores[i], expected(logits[i], deltas[i], anchors, SIZES[i], before, after, iou, 12.0))
+
+
+@pytest.mark.parametrize(("before", "after"), [(150, 100), (5000, 400)])
+def test_ranked_by_the_raw_logit(before, after):
+    logits, deltas, anchors = rpn_outputs(4)
+    # Far below zero, where a softmax would still have ranked by the difference.
+    logits = logits * 3 - 20
+    options = {"before_nms": before, "after_nms": after, "min_size": 12.0}
+    boxes, scores = map(np.asarray, propose(logits, deltas, anchors, SIZES, rank_by="logit", **options))
+    for i in range(2):
+        args = (logits[i], deltas[i], anchors, SIZES[i], before, after, 0.7, 12.0)
+        agree(boxes[i], scores[i], expected(*args, rank=logits[i, :, 1]))
+    other = np.asarray(propose(logits, deltas, anchors, SIZES, **options)[0])
+    assert not np.allclose(boxes, other), "the two ways to rank must differ here"
+
+
+def test_inclusive_boxes():
+    logits, deltas, _ = rpn_outputs(5)
+    anchors = np.asarray(anchor_boxes.grid(anchor_boxes.caffe_cell_anchors([1, 2.5]), 6, 8, 16))
+    options = {"before_nms": 200, "after_nms": 60, "min_size": 20.0}
+    boxes, scores = map(np.asarray, propose(logits, deltas, anchors, SIZES, plus_one=True, **options))
+    for i in range(2):
+        agree(
+            boxes[i],
+            scores[i],
+            expected(logits[i], deltas[i], anchors, SIZES[i], 200, 60, 0.7, 20.0, one=1.0),
+        )
+        assert boxes[i].max(0).tolist() == [*boxes[i].max(0)[:2], SIZES[i, 1] - 1, SIZES[i, 0] - 1]
+
+
+def test_a_margin_and_a_least_size_for_each_image():
+    logits, deltas, anchors = rpn_outputs(6)
+    least = np.array([[12.0], [25.0]], "float32")
+    options = {"before_nms": 5000, "after_nms": 400, "min_size": least, "margin": 7.5}
+    boxes, scores = map(np.asarray, propose(logits, deltas, anchors, SIZES, **options))
+    for i in range(2):
+        args = (logits[i], deltas[i], anchors, SIZES[i], 5000, 400, 0.7, least[i, 0])
+        agree(boxes[i], scores[i], expected(*args, margin=7.5))
+    without = expected(logits[1], deltas[1], anchors, SIZES[1], 5000, 400, 0.7, 25.0)
+    assert len(without[0]) < (scores[1] >= 0).sum(), "some proposals come from cells on the border"
 
 
 def test_all_stay_inside_their_images_and_have_the_least_size():

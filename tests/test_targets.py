@@ -14,10 +14,10 @@ def labels(anchors, boxes, valid, size, **options):
     return [np.asarray(part)[0].tolist() for part in found]
 
 
-def labels_loop(anchors, boxes, size, positive, negative):
+def labels_loop(anchors, boxes, size, positive, negative, one=0.0):
     """Ren 2015, section 3.1.2, on one image without padding."""
-    overlaps = reference.ious(anchors, boxes)
-    inside = [a[0] >= 0 and a[1] >= 0 and a[2] <= size[1] and a[3] <= size[0] for a in anchors]
+    overlaps = reference.ious(anchors, boxes, one)
+    inside = [a[0] >= 0 and a[1] >= 0 and a[2] + one <= size[1] and a[3] + one <= size[0] for a in anchors]
     out = []
     for i, ok in enumerate(inside):
         best = max(overlaps[i], default=-1)
@@ -29,8 +29,8 @@ def labels_loop(anchors, boxes, size, positive, negative):
     return out
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_rpn_labels_against_a_loop(seed):
+@pytest.mark.parametrize(("seed", "one"), [(0, 0.0), (1, 0.0), (2, 0.0), (3, 0.0), (0, 1.0), (1, 1.0)])
+def test_rpn_labels_against_a_loop(seed, one):
     rng = np.random.default_rng(seed)
     cell = np.array([[-8, -8, 24, 24], [0, 0, 16, 16], [-8, 0, 24, 16]], "float32")
     anchors = np.asarray(anchor_boxes.grid(cell, 6, 8, 16))
@@ -42,13 +42,13 @@ def test_rpn_labels_against_a_loop(seed):
         boxes[i, 0] = anchors[[9, 28][i]] + np.array([0, 0, 1, 1])
     valid = np.arange(9)[None] < np.array(counts)[:, None]
     boxes[:, 7] = anchors[40]  # padding may hold anything
-    found, matched = map(np.asarray, rpn_labels(anchors, boxes, valid, sizes))
+    found, matched = map(np.asarray, rpn_labels(anchors, boxes, valid, sizes, plus_one=one == 1))
     for i, count in enumerate(counts):
-        expected = labels_loop(anchors, boxes[i, :count], sizes[i], 0.7, 0.3)
+        expected = labels_loop(anchors, boxes[i, :count], sizes[i], 0.7, 0.3, one)
         assert found[i].tolist() == expected
         assert {-1, 0, 1} == set(expected)
         positive = found[i] == 1
-        best = reference.ious(anchors, boxes[i, :count]).argmax(1)
+        best = reference.ious(anchors, boxes[i, :count], one).argmax(1)
         assert matched[i][positive].tolist() == best[positive].tolist()
 
 
@@ -135,6 +135,28 @@ def test_rpn_options_and_deltas():
     for slot in np.nonzero(positive)[0]:
         expected = reference.encode(boxes[0, index[slot]].astype(float), anchors[index[slot]])
         np.testing.assert_allclose(deltas[slot], expected, atol=1e-5)
+
+
+def test_inclusive_samples_and_deltas():
+    anchors, boxes, valid, sizes, ids = scene(12)
+    anchors = anchors - np.array([0, 0, 1, 1], "float32")
+    boxes[0, :12] += np.array([1, 2, 1, 0], "float32")
+    found = rpn_targets(anchors, boxes, valid, sizes, ids, 0, samples=20, plus_one=True)
+    index, label, _, deltas = (np.asarray(part)[0] for part in found)
+    assert (label == 1).sum() >= 10
+    for slot in np.nonzero(label == 1)[0]:
+        wanted = reference.encode(boxes[0, index[slot]].astype(float), anchors[index[slot]].astype(float), one=1.0)
+        np.testing.assert_allclose(deltas[slot], wanted, atol=1e-5)
+
+    # One pixel against two side by side overlaps by half only if the last pixel counts.
+    proposals, objects = np.array([[[4, 4, 4, 4]]], "float32"), np.array([[[4, 4, 5, 4]]], "float32")
+    args = (proposals, np.ones((1, 1), "float32"), objects, np.array([[0]], "int32"), [0], 0)
+    rois, label, weight, deltas = row(roi_targets(*args, plus_one=True))
+    place = next(i for i in range(128) if weight[i] and rois[i].tolist() == [4, 4, 4, 4])
+    assert label[place] == 1
+    np.testing.assert_allclose(deltas[place], reference.encode([4, 4, 5, 4], [4, 4, 4, 4], one=1.0), atol=1e-6)
+    rois, label, *_ = row(roi_targets(*args))
+    assert rois[label > 0].tolist() == [[4, 4, 5, 4]] * (label > 0).sum()
 
 
 def chosen(found, i=0):

@@ -18,8 +18,12 @@ from zoo.heads.roi_pool import RoIMaxPool
 from zoo.heads.rpn import RPN
 from zoo.heads.targets import roi_targets, rpn_targets
 
+CONVENTIONS = ("continuous", "caffe")
 # Deviations of the box head's deltas in joint training, as py-faster-rcnn has them.
 DELTA_DEVIATIONS = (0.1, 0.1, 0.2, 0.2)
+
+# From inclusive to continuous boxes: the last pixel is one wide.
+_LAST_PIXEL = np.array([0, 0, 1, 1], np.float32)
 
 
 @keras.saving.register_keras_serializable("zoo")
@@ -41,13 +45,20 @@ class FasterRCNN(keras.Model):
         rpn_negative_iou: IoU below which an anchor is negative.
         train_proposals: best boxes before NMS, and proposals after it, in training.
         test_proposals: the same at test.
-        proposal_min_size: least side of a proposal, in pixels of the prepared image.
+        proposal_min_size: least side of a proposal,
+        min_size_in: in pixels of the ``"prepared"`` or the ``"original"`` image; both references do the latter.
+        rank_by: proposals are ranked by ``"softmax"``, or by the foreground's ``"logit"`` as in ChainerCV.
+        edge_cells: the last row and column of anchors propose even where their centres lie outside the image, as in
+            both references.
         head_samples: RoIs an image that the box head's loss looks at.
         head_foreground: greatest share of foreground among them.
         use_difficult: train on objects marked difficult.
         score_threshold: detections below it are dropped.
         nms_iou: NMS threshold within a class.
         max_detections: D.
+        convention: ``"continuous"``, or ``"caffe"``: within the model boxes are py-faster-rcnn's, which include their
+            last pixel: its rounded anchors, widths of ``x2 - x1 + 1``, the border at ``W - 1``. What goes in and comes
+            out is continuous either way: a box that includes pixel ``x2`` ends at ``x2 + 1``.
 
     Call:
         images ``(B, H, W, 3)``, RGB 0-255, uint8 or float; or ``{"images": ..., "sizes": (B, 2)}`` for images of
@@ -77,12 +88,16 @@ class FasterRCNN(keras.Model):
         train_proposals: tuple[int, int] = (12000, 2000),
         test_proposals: tuple[int, int] = (6000, 300),
         proposal_min_size: float = 16.0,
+        min_size_in: str = "prepared",
+        rank_by: str = "softmax",
+        edge_cells: bool = False,
         head_samples: int = 128,
         head_foreground: float = 0.25,
         use_difficult: bool = False,
         score_threshold: float = 0.05,
         nms_iou: float = 0.3,
         max_detections: int = 100,
+        convention: str = "continuous",
         name: str | None = None,
     ):
         # Boxes must not be rounded to 16 bits under a mixed-precision policy: only the networks inside are cast.
@@ -92,18 +107,27 @@ class FasterRCNN(keras.Model):
         self.classes = tuple(classes)
         if not self.classes or len(set(self.classes)) != len(self.classes):
             raise ValueError(f"a detector needs one or more distinct class names, got {self.classes}")
+        _check_choice("convention", convention, CONVENTIONS)
+        _check_choice("rank_by", rank_by, ("softmax", "logit"))
+        _check_choice("min_size_in", min_size_in, ("prepared", "original"))
         self.stride, self.pool_size = int(stride), int(pool_size)
         self.anchor_sizes, self.anchor_ratios = tuple(anchor_sizes), tuple(anchor_ratios)
         self.rpn_channels, self.rpn_samples = rpn_channels, rpn_samples
         self.rpn_positive_iou, self.rpn_negative_iou = rpn_positive_iou, rpn_negative_iou
         self.train_proposals, self.test_proposals = tuple(train_proposals), tuple(test_proposals)
-        self.proposal_min_size = proposal_min_size
+        self.proposal_min_size, self.min_size_in = proposal_min_size, min_size_in
+        self.rank_by, self.edge_cells = rank_by, bool(edge_cells)
         self.head_samples, self.head_foreground = head_samples, head_foreground
         self.use_difficult = use_difficult
         self.score_threshold, self.nms_iou = score_threshold, nms_iou
         self.max_detections = max_detections
 
-        self.cell_anchors = anchor_boxes.cell_anchors(self.anchor_sizes, self.anchor_ratios, self.stride)
+        self.convention, self._inclusive = convention, convention == "caffe"
+        if self._inclusive:
+            scales = [size / self.stride for size in self.anchor_sizes]
+            self.cell_anchors = anchor_boxes.caffe_cell_anchors(scales, self.anchor_ratios, self.stride)
+        else:
+            self.cell_anchors = anchor_boxes.cell_anchors(self.anchor_sizes, self.anchor_ratios, self.stride)
         self.preprocessing = preprocessing
         self.extractor = extractor
         self.rpn = RPN(len(self.cell_anchors), rpn_channels, name="rpn")
@@ -136,18 +160,12 @@ class FasterRCNN(keras.Model):
     def call(self, inputs, training=None):
         """Detections; in training, what :meth:`compute_loss` needs instead."""
         raw = self._propose(inputs, training=bool(training))
-        if training:
-            return raw
-        found = self._detect(raw)
-        scale = ops.concatenate([raw["ratio"][:, ::-1]] * 2, axis=1)
-        sizes = ops.cast(raw["sizes"], "float32") / raw["ratio"]
-        found["boxes"] = box_math.clip(found["boxes"] / scale[:, None], sizes)
-        return found
+        return raw if training else self._detect(raw)
 
     def _propose(self, inputs, training: bool) -> dict:
         """Everything up to the proposals, in pixels of the prepared images."""
-        images, sizes = (inputs, None) if not isinstance(inputs, dict) else (inputs["images"], inputs.get("sizes"))
-        prepared, sizes, ratio = self.preprocessing(images, sizes)
+        images, given = (inputs, None) if not isinstance(inputs, dict) else (inputs["images"], inputs.get("sizes"))
+        prepared, sizes, ratio = self.preprocessing(images, given)
         features = self.extractor(prepared, training=training)
         logits, deltas = self.rpn(features)
         rows, columns = ops.shape(features)[1:3]
@@ -161,7 +179,10 @@ class FasterRCNN(keras.Model):
             sizes,
             before_nms=before,
             after_nms=after,
-            min_size=self.proposal_min_size,
+            min_size=self.proposal_min_size * (ratio[:, 1:] if self.min_size_in == "original" else 1.0),
+            rank_by=self.rank_by,
+            plus_one=self._inclusive,
+            margin=self.stride / 2 - 0.5 if self.edge_cells else 0.0,
         )
         return {
             "features": features,
@@ -172,23 +193,37 @@ class FasterRCNN(keras.Model):
             "proposal_scores": scores,
             "sizes": sizes,
             "ratio": ratio,
+            "original_sizes": _sizes_of(images) if given is None else given,
         }
 
     def _detect(self, raw: dict) -> dict:
-        """Detections in pixels of the prepared images."""
+        """Detections in continuous pixels of the original images."""
         pooled = self.roi_pool(raw["features"], raw["proposals"])
         logits, deltas = self.head(pooled, training=False)
-        return detections(
+        original = ops.broadcast_to(ops.cast(raw["original_sizes"], "float32"), ops.shape(raw["sizes"]))
+        rois, sizes, scale = raw["proposals"], raw["sizes"], _sides(raw["ratio"])
+        if self._inclusive:
+            # py-faster-rcnn applies the deltas in the original's pixels; a width + 1 differs between scales.
+            rois, sizes = rois / scale, original
+        found = detections(
             logits,
             deltas,
-            raw["proposals"],
+            rois,
             raw["proposal_scores"],
-            raw["sizes"],
+            sizes,
             deviations=DELTA_DEVIATIONS,
             score_threshold=self.score_threshold,
             nms_iou=self.nms_iou,
             most=self.max_detections,
+            plus_one=self._inclusive,
         )
+        if self._inclusive:
+            last = ops.where(found["classes"][..., None] >= 0, ops.convert_to_tensor(_LAST_PIXEL), 0.0)
+            found["boxes"] = found["boxes"] + last
+        else:
+            limits = ops.minimum(ops.cast(sizes, "float32") / raw["ratio"], original)
+            found["boxes"] = box_math.clip(found["boxes"] / scale, limits)
+        return found
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """Sum of the four losses of joint training (Ren 2015, section 3.2), each also kept as a metric."""
@@ -200,7 +235,10 @@ class FasterRCNN(keras.Model):
         if not self.use_difficult and "difficult" in y:
             classes = ops.where(ops.cast(y["difficult"], "bool"), -1, classes)
         valid = classes >= 0
-        boxes = ops.cast(y["boxes"], "float32") * ops.concatenate([y_pred["ratio"][:, ::-1]] * 2, axis=1)[:, None]
+        boxes = ops.cast(y["boxes"], "float32")
+        if self._inclusive:
+            boxes = boxes - ops.convert_to_tensor(_LAST_PIXEL)
+        boxes = boxes * _sides(y_pred["ratio"])
         image_id = x.get("image_id") if isinstance(x, dict) else None
         if image_id is None:
             image_id = ops.arange(ops.shape(boxes)[0], dtype="int32")
@@ -219,6 +257,7 @@ class FasterRCNN(keras.Model):
             samples=self.rpn_samples,
             positive_iou=self.rpn_positive_iou,
             negative_iou=self.rpn_negative_iou,
+            plus_one=self._inclusive,
         )
         objectness, rpn_box = losses.rpn_losses(y_pred["rpn_logits"], y_pred["rpn_deltas"], rpn)
         rois = roi_targets(
@@ -230,6 +269,7 @@ class FasterRCNN(keras.Model):
             step,
             samples=self.head_samples,
             foreground_fraction=self.head_foreground,
+            plus_one=self._inclusive,
         )
         pooled = self.roi_pool(y_pred["features"], rois.rois, training=training)
         logits, deltas = self.head(pooled, training=training)
@@ -242,7 +282,9 @@ class FasterRCNN(keras.Model):
         }
         for key, value in parts.items():
             self.trackers[key].update_state(value)
-        recall, objects = losses.proposal_recall(y_pred["proposals"], y_pred["proposal_scores"], boxes, valid)
+        recall, objects = losses.proposal_recall(
+            y_pred["proposals"], y_pred["proposal_scores"], boxes, valid, plus_one=self._inclusive
+        )
         self.trackers["proposal_recall"].update_state(recall, sample_weight=objects)
         total = sum(parts.values())
         for penalty in self.losses:
@@ -258,9 +300,9 @@ class FasterRCNN(keras.Model):
         plain = [
             *("classes", "stride", "pool_size", "anchor_sizes", "anchor_ratios"),
             *("rpn_channels", "rpn_samples", "rpn_positive_iou", "rpn_negative_iou"),
-            *("train_proposals", "test_proposals", "proposal_min_size"),
+            *("train_proposals", "test_proposals", "proposal_min_size", "min_size_in", "rank_by", "edge_cells"),
             *("head_samples", "head_foreground", "use_difficult"),
-            *("score_threshold", "nms_iou", "max_detections", "name"),
+            *("score_threshold", "nms_iou", "max_detections", "convention", "name"),
         ]
         config = {key: getattr(self, key) for key in plain}
         parts = {"extractor": self.extractor, "body": self.head.body, "preprocessing": self.preprocessing}
@@ -274,6 +316,21 @@ class FasterRCNN(keras.Model):
             for key in ("extractor", "body", "preprocessing")
         }
         return cls(**{**config, **parts})
+
+
+def _check_choice(what: str, value: str, allowed: Sequence[str]) -> None:
+    if value not in allowed:
+        raise ValueError(f"{what} must be one of {', '.join(map(repr, allowed))}, got {value!r}")
+
+
+def _sizes_of(images):
+    """Height and width of ``images (B, H, W, 3)``, ``(1, 2)`` float32."""
+    return ops.stack([ops.cast(side, "float32") for side in ops.shape(images)[1:3]])[None]
+
+
+def _sides(ratio):
+    """What ``(B, N, 4)`` boxes are multiplied by, ``(B, 1, 4)``, from ``(B, 2)`` for height and width."""
+    return ops.concatenate([ratio[:, ::-1]] * 2, axis=1)[:, None]
 
 
 def _replicas() -> float:

@@ -3,8 +3,10 @@
 import keras
 from keras import ops
 
+ROUNDINGS = ("nearest", "floor", "factor")
 # Rounds halves up. An exact half may fall either way after float32's rounding: nudged, all backends agree.
-_HALF = 0.5 + 1e-4
+_NUDGE = 1e-4
+_HALF = 0.5 + _NUDGE
 
 
 @keras.saving.register_keras_serializable("zoo")
@@ -20,11 +22,17 @@ class Preprocessing(keras.layers.Layer):
         mean: three numbers in the order of ``order``, subtracted.
         std: three numbers, divided by.
         order: ``"rgb"`` or ``"bgr"``.
+        rounding: which whole size an image gets, and what boxes are multiplied by.
+            ``"nearest"``: the nearest one, halves up; each axis by its own quotient of sizes.
+            ``"floor"``: the next smaller one, as ChainerCV truncates; both axes by the quotient of widths, as there.
+            ``"factor"``: the nearest one, halves to even; pixels and boxes by the wanted factor itself, as
+            py-faster-rcnn resizes with OpenCV's ``fx`` and ``fy``.
 
     Call:
         ``images (B, H, W, 3)`` RGB 0-255 of any number type, zero-padded at the right and bottom, and ``sizes
         (B, 2)``, their true heights and widths (``None``: all of H x W), give ``(prepared (B, H', W', 3) float32,
-        prepared sizes (B, 2) int32, ratio (B, 2) float32)``, ratio being prepared by original height and width.
+        prepared sizes (B, 2) int32, ratio (B, 2) float32)``, ratio being prepared by original height and width:
+        what boxes are multiplied by.
     """
 
     def __init__(
@@ -34,6 +42,7 @@ class Preprocessing(keras.layers.Layer):
         mean=(123.68, 116.779, 103.939),
         std=(1.0, 1.0, 1.0),
         order: str = "rgb",
+        rounding: str = "nearest",
         name: str | None = None,
         dtype=None,
         trainable: bool = True,
@@ -43,22 +52,55 @@ class Preprocessing(keras.layers.Layer):
             raise ValueError(f"need 0 < short <= long, got short={short} and long={long}")
         if order not in ("rgb", "bgr"):
             raise ValueError(f"channel order must be 'rgb' or 'bgr', got {order!r}")
-        self.short, self.long, self.order = int(short), int(long), order
+        if rounding not in ROUNDINGS:
+            raise ValueError(f"rounding must be one of {', '.join(map(repr, ROUNDINGS))}, got {rounding!r}")
+        self.short, self.long, self.order, self.rounding = int(short), int(long), order, rounding
         self.mean, self.std = tuple(map(float, mean)), tuple(map(float, std))
         self.built = True
 
     def prepared_size(self, height: int, width: int) -> tuple[int, int]:
         """The size an image of ``height`` x ``width`` is resized to."""
         small, large = min(height, width), max(height, width)
+        if self.rounding != "nearest":
+            # In double precision, as the references compute: ChainerCV makes 281 pixels 599 high, not 600.
+            factor = self.short / small
+            over = factor * large if self.rounding == "floor" else round(factor * large)
+            if over > self.long:
+                factor = self.long / large
+            whole = int if self.rounding == "floor" else round
+            return tuple(max(whole(each * factor), 1) for each in (height, width))
         # In whole numbers: 322 * (600 / 224) + .5 is 863 and comes out just below it in floats.
         target, side = (self.short, small) if self.short * large <= self.long * small else (self.long, large)
         return tuple(max((2 * target * each + side) // (2 * side), 1) for each in (height, width))
 
     def _prepared_sizes(self, sizes):
+        if self.rounding != "nearest":
+            factor, sizes, nudge = self._factor(sizes)
+            new = ops.floor(sizes * factor + nudge) if self.rounding == "floor" else ops.round(sizes * factor - nudge)
+            return ops.cast(ops.maximum(new, 1.0), "float32")
         sizes = ops.cast(sizes, "float32")
         small, large = ops.min(sizes, axis=1), ops.max(sizes, axis=1)
         scale = ops.minimum(self.short / small, self.long / large)
         return ops.maximum(ops.floor(sizes * scale[:, None] + _HALF), 1.0)
+
+    def _factor(self, sizes):
+        """The references' wanted factor ``(B, 1)``, ``sizes`` in the same precision, and what evens out rounding."""
+        # JAX has no doubles unless asked: nudged as above, it errs by a pixel at the sizes where doubles fall short.
+        doubles = keras.backend.backend() == "tensorflow"
+        nudge = 0.0 if doubles else _NUDGE
+        sizes = ops.cast(sizes, "float64" if doubles else "float32")
+        small, large = ops.min(sizes, axis=1), ops.max(sizes, axis=1)
+        factor = self.short / small
+        over = factor * large if self.rounding == "floor" else ops.round(factor * large - nudge)
+        return ops.where(over > self.long, self.long / large, factor)[:, None], sizes, nudge
+
+    def _ratio(self, sizes, new):
+        """What boxes are multiplied by, ``(B, 2)`` for height and width."""
+        ratio = new / ops.cast(sizes, "float32")
+        if self.rounding == "nearest":
+            return ratio
+        one = ratio[:, 1:] if self.rounding == "floor" else ops.cast(self._factor(sizes)[0], "float32")
+        return ops.concatenate([one, one], axis=1)
 
     def call(self, images, sizes=None):
         """Prepare a batch."""
@@ -66,18 +108,25 @@ class Preprocessing(keras.layers.Layer):
         known = sizes is None and isinstance(height, int) and isinstance(width, int)
         if sizes is None:
             sizes = ops.stack([ops.full((batch,), height, "int32"), ops.full((batch,), width, "int32")], axis=1)
-        new = self._prepared_sizes(sizes)
-        canvas = self.prepared_size(height, width) if known else self._canvas(new)
+        if known:
+            canvas = self.prepared_size(height, width)
+            new = ops.cast(ops.stack([ops.full((batch,), side, "int32") for side in canvas], axis=1), "float32")
+        else:
+            new = self._prepared_sizes(sizes)
+            canvas = self._canvas(new)
+        ratio = self._ratio(sizes, new)
         images = ops.cast(images, "float32")
         if self.order == "bgr":
             images = images[..., ::-1]
         mean = ops.convert_to_tensor(self.mean, "float32")
         images = (images - mean) / ops.convert_to_tensor(self.std, "float32")
-        images = _resize_rows(images, sizes[:, 0], new[:, 0], canvas[0])
+        # Pixels of the original that one of the prepared image spans.
+        step = 1.0 / ratio if self.rounding == "factor" else ops.cast(sizes, "float32") / new
+        images = _resize_rows(images, sizes[:, 0], new[:, 0], step[:, 0], canvas[0])
         images = ops.transpose(images, (0, 2, 1, 3))
-        images = _resize_rows(images, sizes[:, 1], new[:, 1], canvas[1])
+        images = _resize_rows(images, sizes[:, 1], new[:, 1], step[:, 1], canvas[1])
         images = ops.transpose(images, (0, 2, 1, 3))
-        return images, ops.cast(new, "int32"), new / ops.cast(sizes, "float32")
+        return images, ops.cast(new, "int32"), ratio
 
     def _canvas(self, new):
         """Height and width that hold all prepared images."""
@@ -100,6 +149,7 @@ class Preprocessing(keras.layers.Layer):
         return (
             f"{self.order.upper()} 0-255, minus {self.mean}, divided by {self.std}; "
             f"short side {self.short}, long side at most {self.long}, bilinear"
+            + {"nearest": "", "floor": ", sizes rounded down", "factor": ", by the factor itself"}[self.rounding]
         )
 
     def get_config(self):
@@ -110,16 +160,20 @@ class Preprocessing(keras.layers.Layer):
             "mean": self.mean,
             "std": self.std,
             "order": self.order,
+            "rounding": self.rounding,
         }
         return {**super().get_config(), **own}
 
 
-def _resize_rows(images, old, new, rows):
-    """Resize the second axis of ``(B, H, W, C)`` from ``old (B,)`` to ``new (B,)`` pixels on a canvas of ``rows``."""
+def _resize_rows(images, old, new, step, rows):
+    """Resize the second axis of ``(B, H, W, C)`` from ``old (B,)`` to ``new (B,)`` pixels on a canvas of ``rows``.
+
+    ``step (B,)`` is about old / new: how far apart the places lie that are looked up.
+    """
     batch, height, width, channels = ops.shape(images)
     old, new = ops.cast(old, "float32")[:, None], ops.cast(new, "float32")[:, None]
     place = ops.cast(ops.arange(rows), "float32")[None]
-    source = ops.clip((place + 0.5) * (old / new) - 0.5, 0.0, old - 1.0)
+    source = ops.clip((place + 0.5) * step[:, None] - 0.5, 0.0, old - 1.0)
     low = ops.floor(source)
     part = (source - low)[..., None, None]
     inside = ops.cast(place < new, "float32")[..., None, None]
