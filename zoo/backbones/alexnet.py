@@ -1,4 +1,4 @@
-"""AlexNet (Krizhevsky 2012)."""
+"""AlexNet (Krizhevsky 2012) and CaffeNet, which pools before it normalises."""
 
 from collections.abc import Sequence
 
@@ -6,11 +6,18 @@ import keras
 from keras import layers
 
 from zoo.backbones.inputs import CLASSIFIER_PREPROCESSING, normalised
-from zoo.backbones.norm import LocalResponseNorm, pad
-from zoo.backbones.parts import DetectorParts, class_count, feature_model
+from zoo.backbones.norm import local_response_norm, pad
+from zoo.backbones.parts import DetectorParts, feature_model
+from zoo.backbones.pooling import max_pool
+from zoo.backbones.tops import classifier, dense_head, gaussian, hidden_layers
 from zoo.registry import register
 
 STRIDES = {"conv1": 4, "conv2": 8, "conv3": 16, "conv4": 16, "conv5": 16}
+# Deviation of fc6's and fc7's kernels: the paper's .01 for all layers, .005 in CaffeNet's definition.
+_DENSE_DEVIATION = {"alexnet": 0.01, "caffenet": 0.005}
+# How the paper's 227 pixels, whole strides and Caffe's detectors want pool1 and pool2, and the zeros around conv1. The
+# classifier's pools cover all of 224 pixels too, as those of the ONNX model zoo do; at 227 nothing is left over.
+_EDGES = {"classifier": ("covering", 0), "exact": ("padded", 5), "caffe": ("padded covering", 5)}
 
 
 def _conv(x, filters: int, size: int, name: str, groups: int = 1, padding: str = "same", strides: int = 1, bias=0.0):
@@ -18,8 +25,6 @@ def _conv(x, filters: int, size: int, name: str, groups: int = 1, padding: str =
 
     Groups are written as split, convolve, concatenate, which every backend and export format can run.
     """
-    normal = keras.initializers.RandomNormal(stddev=0.01)
-    bias = keras.initializers.Constant(bias)
     step = x.shape[-1] // groups
     outs = []
     for g in range(groups):
@@ -32,40 +37,43 @@ def _conv(x, filters: int, size: int, name: str, groups: int = 1, padding: str =
                 strides=strides,
                 padding=padding,
                 activation="relu",
-                kernel_initializer=normal,
-                bias_initializer=bias,
+                kernel_initializer=gaussian(0.01),
+                bias_initializer=keras.initializers.Constant(bias),
                 name=name + suffix,
             )(part)
         )
     return outs[0] if groups == 1 else layers.Concatenate(name=name)(outs)
 
 
-def _stages(x, padded: bool) -> dict:
-    """The five convolutions. Padded for detection, so that every stride divides exactly; bare as in the paper."""
+def _stages(x, network: str, lrn: str, padding: str) -> dict:
+    """The five convolutions; ``padding`` is a key of ``_EDGES``."""
+    if padding not in _EDGES:
+        raise ValueError(f"padding must be 'exact' or 'caffe', got {padding!r}")
+    edges, border = _EDGES[padding]
     stages = {}
 
-    def pool(x, name):
-        if padded:
-            x = pad(x, 1, f"{name}_pad")
-        return layers.MaxPooling2D(3, 2, name=name)(x)
+    def shrink(x, number: int):
+        if network == "caffenet":
+            return local_response_norm(max_pool(x, edges, f"pool{number}"), lrn, f"norm{number}")
+        return max_pool(local_response_norm(x, lrn, f"norm{number}"), edges, f"pool{number}")
 
-    if padded:
-        x = pad(x, 5, "conv1_pad")
+    if border:
+        x = pad(x, border, "conv1_pad")
     x = stages["conv1"] = _conv(x, 96, 11, "conv1", padding="valid", strides=4)
-    x = pool(LocalResponseNorm(name="norm1")(x), "pool1")
-    x = stages["conv2"] = _conv(x, 256, 5, "conv2", groups=2, bias=1.0)
-    x = pool(LocalResponseNorm(name="norm2")(x), "pool2")
-    x = stages["conv3"] = _conv(x, 384, 3, "conv3")
+    x = stages["conv2"] = _conv(shrink(x, 1), 256, 5, "conv2", groups=2, bias=1.0)
+    x = stages["conv3"] = _conv(shrink(x, 2), 384, 3, "conv3")
     x = stages["conv4"] = _conv(x, 384, 3, "conv4", groups=2, bias=1.0)
     stages["conv5"] = _conv(x, 256, 3, "conv5", groups=2, bias=1.0)
     return stages
 
 
-def _dense(x, units: int, name: str):
-    normal = keras.initializers.RandomNormal(stddev=0.005)
-    ones = keras.initializers.Ones()
-    x = layers.Dense(units, "relu", kernel_initializer=normal, bias_initializer=ones, name=name)(x)
-    return layers.Dropout(0.5, name=f"drop{name[-1]}")(x)
+def _network(name: str, classes, include_top: bool, stages, inputs: str, lrn: str, side: int) -> keras.Model:
+    images = keras.Input((side, side, 3) if include_top else (None, None, 3), name="images")
+    maps = _stages(normalised(images, inputs), name, lrn, "classifier" if include_top else "exact")
+    if not include_top:
+        return feature_model(f"{name}_features", images, maps, STRIDES, stages)
+    x = max_pool(maps["conv5"], "covering", "pool5")
+    return classifier(images, hidden_layers(x, (4096, 4096), _DENSE_DEVIATION[name], bias=1.0), classes, name)
 
 
 @register(
@@ -83,14 +91,23 @@ def alexnet(
     include_top: bool = True,
     stages: Sequence[str] | None = None,
     inputs: str = "caffe",
+    lrn: str = "paper",
+    side: int = 227,
 ) -> keras.Model:
     """AlexNet as a classifier of 227 x 227 RGB images, or as a feature extractor of any size.
+
+    Two groups in conv2, conv4 and conv5, local response normalisation and then overlapping pools after conv1 and
+    conv2 (section 3), dropout in fc6 and fc7 (4.2), initialised as in section 5: Gaussian of deviation .01, biases 1
+    in conv2, conv4, conv5 and the hidden dense layers, else 0. As a feature extractor it has zeros around conv1 and
+    the pools, so that every stride divides exactly.
 
     Args:
         classes: how many, or their names; ImageNet's 1000 by default.
         include_top: false gives a dict of feature maps by stage; the model's ``strides`` has theirs.
         stages: which stages, without the top.
         inputs: channel order, mean and scale, one of :data:`zoo.backbones.inputs.INPUTS`.
+        lrn: constants of the normalisation, ``"paper"`` (k 2, alpha 1e-4) or ``"caffe"`` (k 1, alpha 2e-5).
+        side: of the images, in pixels; 224, which the ONNX model zoo's releases take, leads to the same weights.
 
     Returns:
         A model from ``(B, 227, 227, 3)`` RGB 0-255 to ``(B, classes)`` probabilities, or to feature maps.
@@ -100,24 +117,49 @@ def alexnet(
         >>> zoo.get("alexnet").count_params()
         60965224
     """
-    images = keras.Input((227, 227, 3) if include_top else (None, None, 3), name="images")
-    x = normalised(images, inputs)
-    maps = _stages(x, padded=not include_top)
-    if not include_top:
-        return feature_model("alexnet_features", images, maps, STRIDES, stages)
-    x = layers.MaxPooling2D(3, 2, name="pool5")(maps["conv5"])
-    x = layers.Flatten(name="flatten")(x)
-    x = _dense(_dense(x, 4096, "fc6"), 4096, "fc7")
-    normal = keras.initializers.RandomNormal(stddev=0.01)
-    x = layers.Dense(class_count(classes), kernel_initializer=normal, name="fc8")(x)
-    return keras.Model(images, layers.Softmax(dtype="float32", name="prob")(x), name="alexnet")
+    return _network("alexnet", classes, include_top, stages, inputs, lrn, side)
 
 
-def alexnet_parts(*, head_units: int = 4096) -> DetectorParts:
-    """AlexNet for a detector: conv5 at stride 16, RoI pooling 6 x 6, then fc6 and fc7 of ``head_units``."""
-    inputs = keras.Input((None, None, 3), name="prepared")
-    extractor = keras.Model(inputs, _stages(inputs, padded=True)["conv5"], name="extractor")
-    pooled = keras.Input((6, 6, 256), name="pooled")
-    x = layers.Flatten(name="flatten")(pooled)
-    x = _dense(_dense(x, head_units, "fc6"), head_units, "fc7")
-    return DetectorParts(extractor, keras.Model(pooled, x, name="body"), pool_size=6)
+@register(
+    task="classification",
+    paper="Krizhevsky, Sutskever, Hinton 2012; Jia et al. 2014",
+    summary="AlexNet, pooling before it normalises ('S' of Fast R-CNN); 227 pixels",
+    params=60_965_224,
+    input="RGB 0-255, 227 x 227",
+    preprocessing=CLASSIFIER_PREPROCESSING,
+    source="Caffe's bvlc_reference_caffenet",
+)
+def caffenet(
+    classes: int | Sequence[str] | None = None,
+    *,
+    include_top: bool = True,
+    stages: Sequence[str] | None = None,
+    inputs: str = "caffe",
+    lrn: str = "caffe",
+    side: int = 227,
+) -> keras.Model:
+    """CaffeNet: :func:`alexnet` with each pool before the normalisation, and fc6 and fc7 begun at a deviation of .005.
+
+    Arguments as there; weights from Caffe want ``inputs="bvlc"``.
+
+    Example:
+        >>> import zoo
+        >>> zoo.get("caffenet", classes=10).output_shape
+        (None, 10)
+    """
+    return _network("caffenet", classes, include_top, stages, inputs, lrn, side)
+
+
+def alexnet_parts(name: str, *, head_units: int = 4096, lrn: str = "paper", padding: str = "exact") -> DetectorParts:
+    """AlexNet or CaffeNet for a detector: conv5 at stride 16, RoI pooling 6 x 6, then fc6 and fc7.
+
+    Args:
+        name: ``"alexnet"`` or ``"caffenet"``.
+        head_units: width of fc6 and fc7.
+        lrn: ``"paper"`` or ``"caffe"``.
+        padding: ``"exact"``, H x W pixels give ``ceil(H / 16)`` x ``ceil(W / 16)`` cells; or ``"caffe"``, the pools of
+            Fast R-CNN's release, which give up to one cell more (600 pixels: 39).
+    """
+    images = keras.Input((None, None, 3), name="prepared")
+    features = _stages(images, name, lrn, padding)["conv5"]
+    return dense_head(images, features, 6, (head_units, head_units), _DENSE_DEVIATION[name], bias=1.0)

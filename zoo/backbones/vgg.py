@@ -1,4 +1,4 @@
-"""VGG-16 and VGG-19 (Simonyan 2015, configurations D and E)."""
+"""VGG-11, -13, -16 and -19 (Simonyan 2015, configurations A, B, D and E)."""
 
 from collections.abc import Sequence
 
@@ -6,11 +6,12 @@ import keras
 from keras import layers
 
 from zoo.backbones.inputs import CLASSIFIER_PREPROCESSING, normalised
-from zoo.backbones.parts import DetectorParts, class_count, feature_model
+from zoo.backbones.parts import DetectorParts, feature_model
+from zoo.backbones.tops import classifier, dense_head, hidden_layers
 from zoo.registry import register
 
 # Convolutions in each of the five blocks.
-BLOCKS = {"vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}
+BLOCKS = {"vgg11": (1, 1, 2, 2, 2), "vgg13": (2, 2, 2, 2, 2), "vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}
 FILTERS = (64, 128, 256, 512, 512)
 STRIDES = {"conv1": 1, "conv2": 2, "conv3": 4, "conv4": 8, "conv5": 16}
 
@@ -35,11 +36,6 @@ def _stages(x, blocks: Sequence[int]) -> dict:
     return stages
 
 
-def _dense(x, units: int, name: str, dropout: float):
-    x = layers.Dense(units, "relu", kernel_initializer="he_normal", name=name)(x)
-    return layers.Dropout(dropout, name=f"drop{name[-1]}")(x)
-
-
 def _classifier(name: str, classes, include_top: bool, stages: Sequence[str] | None, inputs: str) -> keras.Model:
     images = keras.Input((224, 224, 3) if include_top else (None, None, 3), name="images")
     x = normalised(images, inputs)
@@ -47,11 +43,47 @@ def _classifier(name: str, classes, include_top: bool, stages: Sequence[str] | N
     if not include_top:
         return feature_model(f"{name}_features", images, maps, STRIDES, stages)
     x = layers.MaxPooling2D(2, 2, name="pool5")(maps["conv5"])
-    x = layers.Flatten(name="flatten")(x)
-    x = _dense(_dense(x, 4096, "fc6", 0.5), 4096, "fc7", 0.5)
-    normal = keras.initializers.RandomNormal(stddev=0.01)
-    x = layers.Dense(class_count(classes), kernel_initializer=normal, name="fc8")(x)
-    return keras.Model(images, layers.Softmax(dtype="float32", name="prob")(x), name=name)
+    return classifier(images, hidden_layers(x, (4096, 4096)), classes, name)
+
+
+@register(
+    task="classification",
+    paper="Simonyan and Zisserman 2015",
+    summary="Eight 3x3 convolutions in five blocks; 224 pixels",
+    params=132_863_336,
+    input="RGB 0-255, 224 x 224",
+    preprocessing=CLASSIFIER_PREPROCESSING,
+    source="arXiv:1409.1556, table 1",
+)
+def vgg11(
+    classes: int | Sequence[str] | None = None,
+    *,
+    include_top: bool = True,
+    stages: Sequence[str] | None = None,
+    inputs: str = "caffe",
+) -> keras.Model:
+    """VGG-11, configuration A; arguments and example as :func:`vgg16`."""
+    return _classifier("vgg11", classes, include_top, stages, inputs)
+
+
+@register(
+    task="classification",
+    paper="Simonyan and Zisserman 2015",
+    summary="Ten 3x3 convolutions in five blocks; 224 pixels",
+    params=133_047_848,
+    input="RGB 0-255, 224 x 224",
+    preprocessing=CLASSIFIER_PREPROCESSING,
+    source="arXiv:1409.1556, table 1",
+)
+def vgg13(
+    classes: int | Sequence[str] | None = None,
+    *,
+    include_top: bool = True,
+    stages: Sequence[str] | None = None,
+    inputs: str = "caffe",
+) -> keras.Model:
+    """VGG-13, configuration B; arguments and example as :func:`vgg16`."""
+    return _classifier("vgg13", classes, include_top, stages, inputs)
 
 
 @register(
@@ -113,9 +145,5 @@ def vgg_parts(name: str, *, head_units: int = 4096) -> DetectorParts:
         name: which VGG.
         head_units: width of fc6 and fc7.
     """
-    inputs = keras.Input((None, None, 3), name="prepared")
-    extractor = keras.Model(inputs, _stages(inputs, BLOCKS[name])["conv5"], name="extractor")
-    pooled = keras.Input((7, 7, 512), name="pooled")
-    x = layers.Flatten(name="flatten")(pooled)
-    x = _dense(_dense(x, head_units, "fc6", 0.5), head_units, "fc7", 0.5)
-    return DetectorParts(extractor, keras.Model(pooled, x, name="body"), pool_size=7)
+    images = keras.Input((None, None, 3), name="prepared")
+    return dense_head(images, _stages(images, BLOCKS[name])["conv5"], 7, (head_units, head_units))

@@ -7,10 +7,12 @@ from functools import partial
 import keras
 
 from zoo.backbones.alexnet import alexnet_parts
+from zoo.backbones.alexnet_one_tower import one_tower_parts
 from zoo.backbones.inputs import input_convention
 from zoo.backbones.parts import DetectorParts
 from zoo.backbones.resnet import resnet_parts
 from zoo.backbones.vgg import vgg_parts
+from zoo.backbones.vgg_m import vgg_m_parts
 from zoo.detectors.faster_rcnn import FasterRCNN
 from zoo.detectors.preprocessing import Preprocessing
 from zoo.registry import register
@@ -179,10 +181,27 @@ def _residual(backbone: str, params: int, **defaults: object) -> None:
     )
 
 
-_register(alexnet_parts, "faster_rcnn_alexnet", "Faster R-CNN on AlexNet", 57_902_368, rpn_channels=256)
+_register(
+    partial(alexnet_parts, "alexnet"), "faster_rcnn_alexnet", "Faster R-CNN on AlexNet", 57_902_368, rpn_channels=256
+)
+_register(
+    partial(alexnet_parts, "caffenet"),
+    "faster_rcnn_caffenet",
+    "Faster R-CNN on CaffeNet",
+    57_902_368,
+    rpn_channels=256,
+    lrn="caffe",
+)
+_register(
+    one_tower_parts, "faster_rcnn_alexnet_one_tower", "Faster R-CNN on one-tower AlexNet", 58_037_984, rpn_channels=256
+)
+_register(vgg_m_parts, "faster_rcnn_vgg_cnn_m_1024", "Faster R-CNN on VGG_CNN_M_1024", 88_720_672)
+_register(partial(vgg_parts, "vgg11"), "faster_rcnn_vgg11", "Faster R-CNN on VGG-11", 131_584_032)
+_register(partial(vgg_parts, "vgg13"), "faster_rcnn_vgg13", "Faster R-CNN on VGG-13", 131_768_544)
 _register(partial(vgg_parts, "vgg16"), "faster_rcnn_vgg16", "Faster R-CNN on VGG-16", 137_078_240)
 _register(partial(vgg_parts, "vgg19"), "faster_rcnn_vgg19", "Faster R-CNN on VGG-19", 142_387_936)
 _residual("resnet18", 10_732_448, head="fc", head_units=512)
+_residual("resnet34", 16_122_656, head="fc", head_units=512)
 _residual("resnet50", 28_496_544)
 _residual("resnet101", 47_514_784)
 _residual("resnet152", 63_181_472)
