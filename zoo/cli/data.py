@@ -11,7 +11,14 @@ from zoo.cli.console import say, warn
 if TYPE_CHECKING:
     from zoo.datasets.records import DetectionDataset
 
+DATA_HELP = (
+    "a folder in the VOC, COCO, YOLO or CSV layout, FILE.csv, FILE.json (COCO), data.yaml (YOLO), tfds:NAME, digits, "
+    "or digits:COUNT; voc:, coco:, yolo: or csv: before a path says which is meant"
+)
 _NOTES_SHOWN = 5
+# What layouts call their splits: VOC and YOLO, COCO, other exports, tensorflow-datasets.
+_TRAIN = ("train", "trainval", "train2017", "07+12")
+_VAL = ("val", "val2017", "valid", "validation")
 _HELD_OUT = 10  # one picture in so many, where a folder has no splits
 
 
@@ -21,7 +28,7 @@ def add_data_option(parser: argparse.ArgumentParser) -> None:
         "--data",
         required=True,
         metavar="DATA",
-        help="a VOC folder (Annotations, JPEGImages, ImageSets/Main), or digits, or digits:COUNT",
+        help=DATA_HELP,
     )
 
 
@@ -37,10 +44,10 @@ def train_and_val(
 
     For a folder without any split every tenth picture is held out. ``val_split="none"`` turns validation off.
     """
-    from zoo.datasets import load
+    from zoo.datasets.loading import load, splits
 
-    known = _splits(spec)
-    split = split or _first(known, ("train", "trainval"))
+    known = splits(spec)
+    split = split or _first(known, _TRAIN)
     data = load(spec, split)
     tell_notes(data)
     if val_split == "none":
@@ -49,7 +56,7 @@ def train_and_val(
         held_out = range(_HELD_OUT // 2, len(data), _HELD_OUT)
         say(f"{spec} has no splits: every {_HELD_OUT}th picture is held out for validation")
         return data.subset(sorted(set(range(len(data))) - set(held_out))), data.subset(held_out)
-    val_split = val_split or (_first(known, ("val",)) if split == "train" else None)
+    val_split = val_split or (_first(known, _VAL) if split in ("train", "train2017") else None)
     if val_split is None:
         return data, None
     val = load(spec, val_split, data.classes)
@@ -59,9 +66,9 @@ def train_and_val(
 
 def evaluation_data(spec: str, split: str | None, classes: Sequence[str]) -> tuple[DetectionDataset, str | None]:
     """Data to measure on, and the split's name: without one ``test`` or else ``val``, if there are such."""
-    from zoo.datasets import load
+    from zoo.datasets.loading import load, splits
 
-    split = split or _first(_splits(spec), ("test", "val"))
+    split = split or _first(splits(spec), ("test", "2007/test", *_VAL))
     data = load(spec, split, classes)
     tell_notes(data)
     return data, split
@@ -73,14 +80,6 @@ def tell_notes(data: DetectionDataset) -> None:
         warn(f"note: {note}")
     if len(data.notes) > _NOTES_SHOWN:
         warn(f"note: and {len(data.notes) - _NOTES_SHOWN} more like these")
-
-
-def _splits(spec: str) -> tuple[str, ...]:
-    if is_digits(spec):
-        return ("train", "val", "test")
-    from zoo.datasets.voc import voc_splits
-
-    return voc_splits(spec)
 
 
 def _first(known: Sequence[str], wanted: Sequence[str]) -> str | None:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from zoo import __version__
-from zoo.cli import detect, evaluate, models, train
+from zoo.cli import data_commands, detect, evaluate, models, train
 from zoo.cli.console import import_tensorflow_quietly, warn
 
 _EXAMPLES = """examples:
@@ -31,7 +31,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"zoo {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for part in (models, detect, train, evaluate):
+    for part in (models, detect, train, evaluate, data_commands):
         part.add_commands(commands)
     for command in commands.choices.values():
         command.add_argument("--debug", action="store_true", help="show the traceback of an error")
@@ -44,7 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(arguments)
     args.command_line = " ".join(["zoo", *arguments])
     try:
-        import_tensorflow_quietly()
+        if getattr(args, "tensorflow", True):
+            import_tensorflow_quietly()
         return args.run(args)
     except KeyboardInterrupt:
         warn("stopped")
