@@ -30,6 +30,7 @@ _PLUGINS = (
 _FORMATS = tuple(plugin.format for plugin in _PLUGINS)
 _READABLE = "JPEG, PNG, BMP, WebP, TIFF and GIF (first frame) are read"
 _ORIENTATION = 0x0112
+_NUMBERS = re.compile(r"(\d+)")
 
 
 class ImageError(ValueError):
@@ -125,8 +126,10 @@ def list_images(folder: str | Path) -> list[Path]:
 
 def natural_key(text: str) -> tuple:
     """Sort key that orders the numbers inside names by value; ties are broken by the plain text."""
-    parts = re.split(r"(\d+)", text.lower())
-    return tuple((int(part), "") if part.isdecimal() else (-1, part) for part in parts), text
+    # Words at even places and numbers at odd ones, so that like is compared with like.
+    parts = _NUMBERS.split(text.lower())
+    parts[1::2] = map(int, parts[1::2])
+    return tuple(parts), text
 
 
 def _bytes(source: str | Path | bytes, name: str | None) -> tuple[bytes, str]:
