@@ -58,6 +58,11 @@ def assemble(
     max_detections: int = 100,
     train_from: str | None = None,
     inputs: str = "chainer_imagenet",
+    rounding: str = "nearest",
+    convention: str = "continuous",
+    rank_by: str = "softmax",
+    min_size_in: str = "prepared",
+    edge_cells: bool = False,
 ) -> FasterRCNN:
     """A Faster R-CNN from a backbone's parts; every registered builder has these options, and its backbone's.
 
@@ -78,6 +83,13 @@ def assemble(
             ``"conv3_1"`` for VGG-16 from ImageNet weights). ``None`` trains all.
         inputs: channel order, mean and scale of the backbone's weights, one of
             :data:`zoo.backbones.inputs.INPUTS`.
+        rounding: of prepared sizes, see :class:`zoo.detectors.preprocessing.Preprocessing`: ``"floor"`` as ChainerCV,
+            ``"factor"`` as py-faster-rcnn.
+        convention: of boxes within the model, see :class:`zoo.detectors.faster_rcnn.FasterRCNN`: ``"caffe"`` as
+            py-faster-rcnn.
+        rank_by: what proposals are ranked by; ``"logit"`` as ChainerCV.
+        min_size_in: pixels that the least size of proposals is measured in; ``"original"`` as both.
+        edge_cells: whether anchors centred beyond the right and bottom border propose; they do in both.
     """
     colours = input_convention(inputs)
     if train_from is not None:
@@ -86,7 +98,7 @@ def assemble(
         parts.extractor,
         parts.body,
         VOC_CLASSES if classes is None else classes,
-        Preprocessing(short, long, mean=colours.mean, std=colours.std, order=colours.order, name="preprocessing"),
+        Preprocessing(short, long, colours.mean, colours.std, colours.order, rounding, name="preprocessing"),
         stride=parts.stride,
         pool_size=parts.pool_size,
         anchor_sizes=anchor_sizes,
@@ -96,8 +108,12 @@ def assemble(
         test_proposals=(6000, proposals),
         # Boxes smaller than a cell of the feature map at 600 pixels; small images have smaller ones.
         proposal_min_size=min(16.0, min(anchor_sizes) / 4),
+        min_size_in=min_size_in,
+        rank_by=rank_by,
+        edge_cells=edge_cells,
         head_samples=head_samples,
         max_detections=max_detections,
+        convention=convention,
         name=name,
     )
 
