@@ -131,7 +131,8 @@ class FasterRCNN(keras.Model):
         self.preprocessing = preprocessing
         self.extractor = extractor
         self.rpn = RPN(len(self.cell_anchors), rpn_channels, name="rpn")
-        max_cells = -(-preprocessing.long // self.stride)
+        # One more than strides make: Caffe's padded pools give AlexNet's map a further cell.
+        max_cells = -(-preprocessing.long // self.stride) + 1
         self.roi_pool = RoIMaxPool(self.pool_size, self.stride, max_cells, clipped=True, name="roi_pool")
         self.head = BoxHead(body, len(self.classes), name="head")
         # Seeds the sampling; saved with the weights, so that a resumed training goes on with the same samples.
