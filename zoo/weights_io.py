@@ -17,8 +17,11 @@ from typing import TYPE_CHECKING, Literal
 import h5py
 import numpy as np
 
+from zoo.convert.damage import naming
+from zoo.convert.layout import ArrayFile
 from zoo.files import save_atomically, save_json
-from zoo.weights_entry import WeightsError
+from zoo.pieces import Rows, assign, check_finite, pieces
+from zoo.weights_error import WeightsError
 
 if TYPE_CHECKING:
     import keras
@@ -134,22 +137,48 @@ def save_weights_file(
 
     >>> save_weights_file(model, "model.weights.h5", "float16", meta)    # doctest: +SKIP
     """
+    variables = weight_names(model)
+    shapes = {name: tuple(variable.shape) for name, variable in variables.items()}
+    return save_arrays(ArrayFile("", shapes, lambda name: np.asarray(variables[name])), path, dtype, meta, state)
+
+
+def save_arrays(
+    arrays: Mapping[str, np.ndarray | Rows],
+    path: str | Path,
+    dtype: Literal["float16", "float32"] = "float32",
+    meta: WeightsMeta | None = None,
+    state: Mapping[str, np.ndarray] | None = None,
+) -> Path:
+    """Write arrays as a weights file; each is taken out of the mapping in its turn, and large ones in pieces.
+
+    >>> save_arrays({"conv1/kernel": np.zeros((3, 3, 3, 8))}, "model.weights.h5")    # doctest: +SKIP
+    """
     meta = meta or WeightsMeta()
     with save_atomically(path) as aside, h5py.File(aside, "w") as file:
         file.attrs["zoo_format"] = FORMAT
         for name, value in meta.to_dict().items():
             file.attrs[name] = value if isinstance(value, str) else json.dumps(value)
-        for name, variable in weight_names(model).items():
-            value = np.asarray(variable)
-            if not np.isfinite(value).all():
-                raise WeightsError(f"{path}: the weight {name!r} holds NaN or infinite values; nothing was written")
-            if dtype == "float16" and value.ndim > 1 and np.abs(value).max(initial=0) < np.finfo(np.float16).max:
-                value = value.astype(np.float16)
-            packing = {"compression": "gzip", "shuffle": True} if value.ndim and dtype == "float16" else {}
-            file.create_dataset(name, data=value, **packing)
+        for name in arrays:
+            _write(file, name, arrays[name], dtype, str(path))
         for name, value in (state or {}).items():
             file.create_dataset(f"{STATE_GROUP}/{name}", data=np.asarray(value))
     return Path(path)
+
+
+def _write(file: h5py.File, name: str, array: np.ndarray | Rows, dtype: str, path: str) -> None:
+    if dtype == "float32" and array.shape:
+        kind = np.float32 if array.dtype.kind == "f" else array.dtype
+        made = file.create_dataset(name, array.shape, kind)
+        for rows, part in pieces(array):
+            check_finite(name, part, f"{path}: what is to be written")
+            made[rows] = part
+        return
+    value = np.asarray(array)
+    check_finite(name, value, f"{path}: what is to be written")
+    if dtype == "float16" and value.ndim > 1 and np.abs(value).max(initial=0) < np.finfo(np.float16).max:
+        value = value.astype(np.float16)
+    packing = {"compression": "gzip", "shuffle": True} if value.ndim and dtype == "float16" else {}
+    file.create_dataset(name, data=value, **packing)
 
 
 def load_weights_file(model: keras.Model, path: str | Path) -> None:
@@ -158,35 +187,61 @@ def load_weights_file(model: keras.Model, path: str | Path) -> None:
     Every array must have its weight and every weight its array, in the same shape, or nothing is changed
     and a ``WeightsError`` lists all that differ.
     """
-    with _open(path) as file:
-        if file.attrs.get("zoo_format") != FORMAT:
-            raise WeightsError(
-                f"{path} has weights format {file.attrs.get('zoo_format')!r}, this version reads "
-                f"{FORMAT}: update the "
-                "package, or load the file with Keras's model.load_weights"
-            )
-        arrays: dict[str, np.ndarray] = {}
-
-        def collect(name: str, item: object) -> None:
-            if isinstance(item, h5py.Dataset) and not name.startswith(STATE_GROUP + "/"):
-                arrays[name] = item[()]
-
-        try:
-            file.visititems(collect)
-        except OSError as error:
-            raise WeightsError(f"{path} is damaged: {error}; fetch or train it again") from error
-    assign_weights(model, arrays, str(path))
+    with open_weights(path) as file:
+        assign_weights(model, file, str(path))
 
 
-def assign_weights(model: keras.Model, arrays: Mapping[str, np.ndarray], source: str) -> None:
+def open_weights(path: str | Path) -> ArrayFile:
+    """A file written by ``save_weights_file``: names, shapes, and arrays when they are asked for.
+
+    >>> with open_weights("runs/cells/model.weights.h5") as file:    # doctest: +SKIP
+    ...     file.shapes["conv1_conv/kernel"]
+    (7, 7, 3, 64)
+    """
+    file = _open(path)
+    if file.attrs.get("zoo_format") != FORMAT:
+        found = file.attrs.get("zoo_format")
+        file.close()
+        raise WeightsError(
+            f"{path} has weights format {found!r}, this version reads {FORMAT}: update the package, or load the file "
+            "with Keras's model.load_weights"
+        )
+    sets: dict[str, h5py.Dataset] = {}
+
+    def collect(name: str, item: object) -> None:
+        if isinstance(item, h5py.Dataset) and not name.startswith(STATE_GROUP + "/"):
+            sets[name] = item
+
+    def read(name: str) -> np.ndarray | h5py.Dataset:
+        # What lies in one piece can be read row by row by whoever wants it; a packed array is unpacked once.
+        return sets[name] if sets[name].chunks is None and sets[name].shape else sets[name][()]
+
+    with naming(Path(path)):
+        file.visititems(collect)
+    return ArrayFile(path, {name: item.shape for name, item in sets.items()}, read, "weights of ours", file.close)
+
+
+def assign_weights(model: keras.Model, arrays: Mapping[str, np.ndarray | Rows], source: str) -> None:
     """Set the weights of ``model`` from arrays by name; all or nothing. ``source`` is named in errors."""
     weights = weight_names(model)
-    missing = sorted(weights.keys() - arrays.keys())
-    left_over = sorted(arrays.keys() - weights.keys())
+    check_shapes({name: tuple(v.shape) for name, v in weights.items()}, _shapes(arrays), source, model.name)
+    with naming(Path(source)):
+        for name in weights:
+            check_finite(name, np.asarray(arrays[name]), source)
+        for name, variable in weights.items():
+            assign(variable, arrays[name])
+
+
+def check_shapes(
+    wanted: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]], source: str, model: str
+) -> None:
+    """``WeightsError`` that lists all that is missing, left over or of another shape, if anything is."""
+    missing = sorted(wanted.keys() - found.keys())
+    left_over = sorted(found.keys() - wanted.keys())
     misshapen = [
-        f"{name} {tuple(arrays[name].shape)} in the file, {tuple(weights[name].shape)} in the model"
-        for name in sorted(weights.keys() & arrays.keys())
-        if tuple(arrays[name].shape) != tuple(weights[name].shape)
+        f"{name} {tuple(found[name])} in the file, {tuple(wanted[name])} in the model"
+        for name in sorted(wanted.keys() & found.keys())
+        if tuple(found[name]) != tuple(wanted[name])
     ]
     kinds = {
         "missing from the file": missing,
@@ -200,14 +255,15 @@ def assign_weights(model: keras.Model, arrays: Mapping[str, np.ndarray], source:
     ]
     if problems:
         raise WeightsError(
-            f"{source} does not fit the model {model.name} ({len(weights)} weights). {'. '.join(problems)}. "
+            f"{source} does not fit the model {model} ({len(wanted)} weights). {'. '.join(problems)}. "
             "Were they made with other classes or options, or for another model?"
         )
-    unusable = [name for name in weights if not np.isfinite(arrays[name]).all()]
-    if unusable:
-        raise WeightsError(f"{source} holds NaN or infinite values in {'; '.join(unusable[:_SHOWN])}; train it again")
-    for name, variable in weights.items():
-        variable.assign(np.asarray(arrays[name]).astype(np.dtype(variable.dtype)))
+
+
+def _shapes(arrays: Mapping[str, np.ndarray]) -> Mapping[str, tuple[int, ...]]:
+    """Shapes without reading, where that can be had."""
+    known = getattr(arrays, "shapes", None)
+    return known if known is not None else {name: tuple(np.shape(array)) for name, array in arrays.items()}
 
 
 def load_weights(model: keras.Model, path: str | Path) -> None:

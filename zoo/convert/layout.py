@@ -14,6 +14,8 @@ from typing import Protocol
 
 import numpy as np
 
+from zoo.pieces import Rows
+
 Shape = tuple[int, ...]
 Shapes = Mapping[str, Shape]
 
@@ -76,13 +78,14 @@ class Array:
 
     Attributes:
         names: the file's arrays that it needs, in the order of ``load``'s arguments; none for a constant.
-        load: the file's arrays to our variable. Transposes, reshapes and slices should be views: before any value is
-            read it is called with arrays of the file's shapes that take no memory, to see which shape it gives.
+        load: the file's arrays to our variable, as an array or :class:`zoo.pieces.Rows`. Transposes, reshapes and
+            slices should be views: before any value is read it is called with arrays of the file's shapes that take
+            no memory, to see which shape it gives.
         save: our variable to the file's one array, where that layout is also written; else ``None``.
     """
 
     names: tuple[str, ...]
-    load: Callable[..., np.ndarray]
+    load: Callable[..., np.ndarray | Rows]
     save: Callable[[np.ndarray], np.ndarray] | None = None
 
 
@@ -140,10 +143,8 @@ def dense_after_flatten(name: str, channels: int, size: int) -> Array:
         size: its height and width.
     """
 
-    def load(w: np.ndarray) -> np.ndarray:
-        units = w.shape[0]
-        # First to (C, H, W, O), a view of the stored order; the reshape copies, which happens once.
-        return w.reshape(units, channels, size, size).transpose(2, 3, 1, 0).reshape(-1, units)
+    def load(w: np.ndarray) -> Rows:
+        return Rows(w.reshape(w.shape[0], channels, size, size).transpose(2, 3, 1, 0))
 
     def save(k: np.ndarray) -> np.ndarray:
         units = k.shape[1]

@@ -2,41 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import struct
 import zipfile
-import zlib
-from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
+from zoo.convert.damage import naming
 from zoo.weights_error import WeightsError
-
-# What zipfile, zlib and the parsers of what lies inside raise for damaged input.
-DAMAGE = (
-    zipfile.BadZipFile,
-    zlib.error,
-    struct.error,
-    EOFError,
-    OSError,
-    ValueError,
-    KeyError,
-    IndexError,
-    NotImplementedError,
-    RuntimeError,
-    OverflowError,
-)
-
-
-@contextlib.contextmanager
-def naming(path: Path) -> Iterator[None]:
-    """Turn what damaged input raises in the block into a ``WeightsError`` that names the file."""
-    try:
-        yield
-    except WeightsError:
-        raise
-    except DAMAGE as error:
-        reason = str(error) or type(error).__name__
-        raise WeightsError(f"{path} is damaged or cut short ({reason}); fetch it again") from error
 
 
 def open_zip(path: Path) -> zipfile.ZipFile:

@@ -14,8 +14,8 @@ import numpy as np
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError, Message
 
+from zoo.convert.damage import naming
 from zoo.convert.layout import ArrayFile, Shape
-from zoo.convert.readers.archive import naming
 from zoo.weights_error import WeightsError
 
 _FIELD = descriptor_pb2.FieldDescriptorProto

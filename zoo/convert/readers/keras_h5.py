@@ -7,8 +7,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from zoo.convert.damage import naming
 from zoo.convert.layout import ArrayFile, Shape
-from zoo.convert.readers.archive import naming
 from zoo.weights_error import WeightsError
 
 # Files of 2016 name a kernel ``block1_conv1_W_1:0``; ``_1`` and ``:0`` are TensorFlow's.

@@ -9,8 +9,9 @@ from typing import IO
 import numpy as np
 from numpy.lib import format as npy
 
+from zoo.convert.damage import naming
 from zoo.convert.layout import ArrayFile, Shape
-from zoo.convert.readers.archive import naming, open_zip
+from zoo.convert.readers.archive import open_zip
 from zoo.weights_error import WeightsError
 
 _PIECE = 1 << 20  # bytes read at a time, so that no second copy of an array is held

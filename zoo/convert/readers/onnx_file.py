@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from zoo.convert.damage import naming
 from zoo.convert.layout import ArrayFile
-from zoo.convert.readers.archive import naming
 from zoo.weights_error import WeightsError
 
 

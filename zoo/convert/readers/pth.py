@@ -18,8 +18,9 @@ from typing import IO, Any
 
 import numpy as np
 
+from zoo.convert.damage import DAMAGE, naming
 from zoo.convert.layout import ArrayFile
-from zoo.convert.readers.archive import DAMAGE, naming, open_zip, read_member
+from zoo.convert.readers.archive import open_zip, read_member
 from zoo.weights_error import WeightsError
 
 _MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001  # how files of before PyTorch 1.6 begin

@@ -1,0 +1,102 @@
+"""Every array accounted for: what a layout needs, what a file holds and what a model wants, compared before reading."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+
+import numpy as np
+
+from zoo.convert.layout import Array, ArrayFile, Layout, Shape, Shapes
+from zoo.pieces import Rows
+from zoo.weights_error import WeightsError
+
+_SHOWN = 12  # names listed of each kind of fault
+
+
+class Converted(Mapping[str, np.ndarray]):
+    """Our variables by name, each read from the file and rearranged when it is asked for; nothing is kept."""
+
+    def __init__(self, file: ArrayFile, arrays: Mapping[str, Array], shapes: Shapes):
+        self.file, self.arrays, self.shapes = file, dict(arrays), dict(shapes)
+
+    def __getitem__(self, name: str) -> np.ndarray | Rows:
+        """Read one variable's arrays and rearrange them."""
+        array = self.arrays[name]
+        # In one expression, so that what was read is freed as soon as it has been rearranged.
+        return array.load(*[self.file[source] for source in array.names])
+
+    def __iter__(self) -> Iterator[str]:
+        """Our names."""
+        return iter(self.arrays)
+
+    def __len__(self) -> int:
+        """How many variables there are."""
+        return len(self.arrays)
+
+
+def convert_arrays(
+    model: str, wanted: Shapes, file: ArrayFile, layout: Layout, new: Collection[str] = (), part: bool = False
+) -> Converted:
+    """The variables of a model out of a file, once names and shapes on both sides are found to fit.
+
+    Args:
+        model: name of the model, for the layout and for messages.
+        wanted: shapes of the model's variables by name.
+        file: an open file.
+        layout: its layout.
+        new: variables that need not come from the file: those of layers that depend on the classes.
+        part: the model is only a part of the published one (built without its top): arrays may be left over.
+
+    Raises:
+        WeightsError: one message that lists all that is missing, left over or of another shape.
+
+    Example:
+        >>> with open_arrays("vgg16_imagenet_converted_2017_07_18.npz") as file:    # doctest: +SKIP
+        ...     arrays = convert_arrays("vgg16", shapes, file, find_layout(file))
+    """
+    found = file.shapes
+    arrays = {name: array for name, array in layout.arrays(model, wanted, found).items() if name in wanted}
+    ignored = layout.ignored(found)
+    for name in new:
+        arrays.pop(name, None)
+    missing = [f"{name} (no source is known)" for name in wanted if name not in arrays and name not in new]
+    misshapen = []
+    shapes: dict[str, Shape] = {}
+    for name, array in arrays.items():
+        absent = [source for source in array.names if source not in found]
+        if absent:
+            missing.append(f"{', '.join(absent)} (for {name})")
+            continue
+        shapes[name], fault = _shape(array, found)
+        if fault or shapes[name] != tuple(wanted[name]):
+            sources = ", ".join(f"{source} {found[source]}" for source in array.names)
+            misshapen.append(f"{sources} {fault or f'gives {shapes[name]}'}, {name} is {tuple(wanted[name])}")
+    used = {source for array in arrays.values() for source in array.names}
+    if new:
+        # The file's own class layers belong to the variables that are new.
+        own = layout.arrays(model, wanted, found)
+        used |= {source for name in new if name in own for source in own[name].names}
+    left_over = [] if part else [f"{name} {found[name]}" for name in found if name not in used and name not in ignored]
+    kinds = {"missing": missing, "left over": left_over, "of another shape": misshapen}
+    faults = [f"{len(names)} {kind}: {_list(names)}" for kind, names in kinds.items() if names]
+    if faults:
+        raise WeightsError(
+            f"{file.path} ({layout.about}) does not fit the model {model}. {'. '.join(faults)}. "
+            "Is it for another model, or made with other classes or options?"
+        )
+    return Converted(file, arrays, shapes)
+
+
+def _shape(array: Array, found: Shapes) -> tuple[Shape, str]:
+    """The shape that ``load`` gives, and what is wrong with the file's shapes if it cannot."""
+    # Arrays of any shape that take no memory: all their numbers are one.
+    empty = [np.broadcast_to(np.float32(1), found[source]) for source in array.names]
+    try:
+        return tuple(array.load(*empty).shape), ""
+    except (ValueError, IndexError) as error:
+        return (), f"cannot be rearranged ({error})"
+
+
+def _list(names: list[str]) -> str:
+    more = f"; and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return "; ".join(names[:_SHOWN]) + more
