@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from urllib.parse import urlsplit
 
 
@@ -25,9 +26,26 @@ class Page:
     redirect: str | None = None
     headers: dict[str, str] = field(default_factory=dict)
     statuses: list[int] = field(default_factory=list)
+    retry_after: list[str] = field(default_factory=list)  # headers of these
     cuts: list[int] = field(default_factory=list)
     hold: int | None = None
     released: threading.Event = field(default_factory=threading.Event)
+
+
+def empty_home(monkeypatch, tmp_path: Path) -> Path:
+    """An empty cache for one test, without proxy, mirror, or waiting between tries."""
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy", "zoo_offline", "zoo_mirror"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.setenv("ZOO_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr("zoo.fetch.WAITS", (0.0, 0.0))
+    return tmp_path / "home"
+
+
+def kept(home: Path) -> list[str]:
+    """Files in the cache, lock files aside."""
+    files = [path for path in home.rglob("*") if path.is_file() and path.parent.name != ".locks"]
+    return sorted(str(path.relative_to(home)) for path in files)
 
 
 class Publisher:
@@ -85,7 +103,8 @@ class _Handler(BaseHTTPRequestHandler):
         if page is None:
             self.send_error(404)
         elif page.statuses:
-            self.send_error(page.statuses.pop(0))
+            wait = {"Retry-After": page.retry_after.pop(0)} if page.retry_after else {}
+            self._head(page, page.statuses.pop(0), {"Content-Length": "0", **wait})
         elif page.redirect:
             self._head(page, 302, {"Location": page.redirect, "Content-Length": "0"})
         else:

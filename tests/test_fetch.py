@@ -9,10 +9,11 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from publisher import Page, Publisher
+from publisher import Page, Publisher, empty_home, kept
 
 import zoo.fetch
 from zoo.weights_entry import WeightsEntry, WeightsError, locate
@@ -23,24 +24,12 @@ NO_HASH = {"sha256": None, "md5": None}
 
 @pytest.fixture(autouse=True)
 def home(tmp_path, monkeypatch):
-    """An empty cache, no proxy, no mirror, and no waiting between tries."""
-    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy", "zoo_offline", "zoo_mirror"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.upper(), raising=False)
-    monkeypatch.setenv("ZOO_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(zoo.fetch, "WAITS", (0.0, 0.0))
-    return tmp_path / "home"
+    return empty_home(monkeypatch, tmp_path)
 
 
 def entry_of(url, body=BODY, file="net.npz", **fields):
     known = {"sha256": hashlib.sha256(body).hexdigest(), "size": len(body)}
     return WeightsEntry(**{"name": "voc", "file": file, "classes": ("a",), "url": url, **known, **fields})
-
-
-def kept(home):
-    """Files in the cache, lock files aside."""
-    files = [p for p in home.rglob("*") if p.is_file() and p.parent.name != ".locks"]
-    return sorted(str(p.relative_to(home)) for p in files)
 
 
 def refused(entry, pattern):
@@ -91,7 +80,7 @@ def test_only_http_addresses_can_be_registered(url):
 # What the publisher does wrong for good, and what the message says of it.
 WRONG = {
     "hash": (Page(BODY[::-1]), {}, rf"SHA-256 {hashlib.sha256(BODY[::-1]).hexdigest()}, not .*not"),
-    "shorter": (Page(BODY[:-1]), {}, "299,999 bytes, not 300,000"),
+    "shorter": (Page(BODY[:-1]), {}, "it serves 299,999 bytes, not 300,000"),
     "shorter, no length": (Page(BODY[:-1], length=False, ranges=False), {}, "sent 299,999 of 300,000 bytes"),
     "longer, no length": (Page(BODY + b"x", length=False), {}, "more than the 300,000 bytes"),
     "page": (
@@ -129,6 +118,15 @@ def test_errors_that_pass_are_tried_again(home):
         assert len(publisher.seen) == 3
 
 
+def test_the_server_says_how_long_to_wait(home, monkeypatch):
+    waits = []
+    monkeypatch.setattr("zoo.fetch.time.sleep", waits.append)
+    monkeypatch.setattr("zoo.fetch.WAITS", (1.0, 2.0, 4.0))
+    with Publisher({"/net.npz": Page(BODY, statuses=[429, 503, 503], retry_after=["3", "", "9999"])}) as publisher:
+        locate(entry_of(publisher.url("/net.npz")))
+    assert waits == [3.0, 2.0, 60.0]
+
+
 def test_a_broken_transfer_goes_on_where_it_was(home):
     with Publisher({"/net.npz": Page(BODY, cuts=[100_000, 70_000])}) as publisher:
         assert locate(entry_of(publisher.url("/net.npz"))).read_bytes() == BODY
@@ -157,17 +155,18 @@ def test_tries_that_bring_much_do_not_count(home, monkeypatch):
 
 @pytest.mark.parametrize("change", [{"ranges": False}, {"etag": '"two"'}, {"etag": '"two"', "if_range": False}])
 def test_begins_anew_without_ranges_or_when_the_file_has_changed(home, change):
-    old = Page(BODY[::-1], cuts=[100_000, 0, 0])
-    with Publisher({"/net.npz": old}) as publisher:
-        entry = entry_of(publisher.url("/net.npz"), **NO_HASH)
+    # In this format nothing inside the file would tell that two versions were put together.
+    with Publisher({"/net.onnx": Page(BODY[::-1], cuts=[100_000, 0, 0])}) as publisher:
+        entry = entry_of(publisher.url("/net.onnx"), file="net.onnx", **NO_HASH)
         refused(entry, "bytes are kept")
-        publisher.pages["/net.npz"] = Page(good_npz(), **change)
-        assert locate(entry_of(entry.url, good_npz(), **NO_HASH)).read_bytes() == good_npz()
+        publisher.pages["/net.onnx"] = Page(BODY, **change)
+        assert locate(entry).read_bytes() == BODY
         assert publisher.ranges[3] == "bytes=100000-"
 
 
-def test_without_validator_and_hash_nothing_is_put_together(home):
-    with Publisher({"/net.npz": Page(good_npz(), etag=None, cuts=[100_000])}) as publisher:
+@pytest.mark.parametrize("etag", [None, 'W/"weak"'])
+def test_without_validator_and_hash_nothing_is_put_together(home, etag):
+    with Publisher({"/net.npz": Page(good_npz(), etag=etag, cuts=[100_000])}) as publisher:
         assert locate(entry_of(publisher.url("/net.npz"), good_npz(), **NO_HASH)).read_bytes() == good_npz()
         assert publisher.ranges == [None, None]
 
@@ -179,6 +178,27 @@ def test_a_resumed_file_with_a_wrong_hash_is_fetched_from_its_beginning(home):
         page.body = BODY
         assert locate(entry_of(publisher.url("/net.npz"))).read_bytes() == BODY
         assert publisher.ranges[3:] == ["bytes=100000-", None]
+
+
+def test_a_page_in_between_does_not_cost_what_was_fetched(home):
+    whole = Page(BODY, cuts=[100_000, 0, 0])
+    with Publisher({"/net.npz": whole}) as publisher:
+        entry = entry_of(publisher.url("/net.npz"))
+        refused(entry, "bytes are kept")
+        publisher.pages["/net.npz"] = Page(b"<html><title>Log in to the train's network</title>", etag=None)
+        refused(entry, "HTML page titled .Log in")
+        publisher.pages["/net.npz"] = whole
+        assert locate(entry).read_bytes() == BODY
+        assert publisher.ranges[-1] == "bytes=100000-"
+
+
+def test_a_file_that_became_shorter_is_fetched_from_its_beginning(home):
+    page = Page(BODY + BODY, cuts=[400_000, 0, 0], if_range=False)
+    with Publisher({"/net.npz": page}) as publisher:
+        refused(entry_of(publisher.url("/net.npz"), size=None), "400,000 bytes are kept")
+        page.body = BODY
+        assert locate(entry_of(publisher.url("/net.npz"), size=None)).read_bytes() == BODY
+        assert publisher.ranges[3:] == ["bytes=400000-", None]
 
 
 def test_a_part_that_is_complete_is_only_checked(home):
@@ -235,15 +255,14 @@ def test_a_disk_that_fills_up_leaves_nothing(home, monkeypatch):
 
     monkeypatch.setattr(zoo.fetch, "open", lambda path, mode: Full(path, mode), raising=False)
     with Publisher({"/net.npz": BODY}) as publisher:
-        refused(entry_of(publisher.url("/net.npz")), r"became full.*No space.*needs 300,000 .*ZOO_HOME")
+        refused(entry_of(publisher.url("/net.npz")), r"No space left.*net\.npz was written.* 300,000 bytes.*ZOO_HOME")
     assert kept(home) == []
 
 
 def test_room_is_asked_for_before_the_first_byte(home, monkeypatch):
-    usage = os.terminal_size  # any tuple with names would do; only `free` is read
-    monkeypatch.setattr("zoo.cache.shutil.disk_usage", lambda path: type(usage)("usage", (), {"free": 299_999}))
+    monkeypatch.setattr("zoo.cache.shutil.disk_usage", lambda path: SimpleNamespace(free=299_999))
     with Publisher({"/net.npz": BODY}) as publisher:
-        refused(entry_of(publisher.url("/net.npz")), r"needs 300,000 bytes, but .* only 299,999 free")
+        refused(entry_of(publisher.url("/net.npz")), r"needs 300,000 bytes, but .* only 299,999 free.*ZOO_HOME")
     assert kept(home) == []
 
 
@@ -278,8 +297,8 @@ def test_the_mirror_is_asked_first_then_the_publisher(home, monkeypatch):
         monkeypatch.setenv("ZOO_MIRROR", mirror.address.replace("//", "//user:secret@") + "/zoo/")
         assert locate(entry_of(publisher.url("/dir/v1.npz"))).read_bytes() == BODY
         assert publisher.seen == []
-        locate(entry_of(publisher.url("/b.npz"), file="b.npz"))
-        assert [path for _, path, _ in mirror.seen] == ["/zoo/net.npz", "/zoo/b.npz"]
+        locate(entry_of(publisher.url("/b.npz"), file="b #1.npz"))
+        assert [path for _, path, _ in mirror.seen] == ["/zoo/net.npz", "/zoo/b%20%231.npz"]
         assert [path for _, path, _ in publisher.seen] == ["/b.npz"]
         message = refused(entry_of(publisher.url("/c.npz"), file="c.npz"), "404")
         assert mirror.url("/zoo/c.npz") in message

@@ -70,7 +70,17 @@ def test_version_is_that_of_the_distribution():
 
 @pytest.mark.parametrize(
     "name",
-    ["files", "detections", "drawing", "label_layout", "sheets", "inputs", "training.schedule"],
+    [
+        "files",
+        "file_checks",
+        "transfer_bar",
+        "detections",
+        "drawing",
+        "label_layout",
+        "sheets",
+        "inputs",
+        "training.schedule",
+    ],
 )
 def test_examples_in_docstrings_are_true(name):
     module = importlib.import_module(f"zoo.{name}")

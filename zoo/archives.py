@@ -7,6 +7,7 @@ are links or devices, names that occur twice, and archives that unpack to far mo
 
 from __future__ import annotations
 
+import gzip
 import re
 import tarfile
 import zipfile
@@ -20,10 +21,19 @@ from zoo.weights_error import WeightsError
 _EXPANSION = 20
 _ALWAYS_FINE = 64 << 20  # bytes; small archives may shrink well
 _PIECE = 1 << 20
+_DAMAGED = (
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    gzip.BadGzipFile,
+    zlib.error,
+    EOFError,
+    NotImplementedError,  # a compression that zipfile does not know
+    RuntimeError,  # encrypted
+)
 
 
 def extract_member(archive: Path, member: str, target: Path) -> None:
-    """Write the file ``member`` of ``archive``, a ``.zip``, ``.tar``, ``.tgz`` or ``.tar.gz``, to ``target``.
+    """Write the file ``member`` of ``archive``, a ``.zip``, ``.tgz``, ``.tar.gz`` or ``.tar``, to ``target``.
 
     Errors are ``WeightsError`` and name the archive; ``target`` may then hold a part, so let it be a temporary path.
 
@@ -34,7 +44,7 @@ def extract_member(archive: Path, member: str, target: Path) -> None:
     try:
         with open(target, "wb") as file:
             read(archive, member, file, limit)
-    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+    except _DAMAGED as error:
         raise WeightsError(f"{archive} cannot be unpacked ({error}); delete it, and it is fetched again") from error
 
 
@@ -57,9 +67,11 @@ def _from_zip(archive: Path, member: str, target: IO[bytes], limit: int) -> None
 
 def _from_tar(archive: Path, member: str, target: IO[bytes], limit: int) -> None:
     names, found = [], 0
-    # Read as a stream, once from beginning to end: gzip cannot go back. All names are seen before the
-    # caller gives the target its final name.
-    with open(archive, "rb") as raw, tarfile.open(fileobj=raw, mode="r|*") as opened:
+    with open(archive, "rb") as file:
+        packed = file.read(2) == b"\x1f\x8b"
+    # Read as a stream, once from beginning to end, because gzip cannot go back. The caller gives the target its
+    # final name only after all names were seen, and the check sum at the end of the gzip stream.
+    with gzip.open(archive) if packed else open(archive, "rb") as raw, tarfile.open(fileobj=raw, mode="r|") as opened:
         total = 0
         for entry in opened:
             _check_name(archive, entry.name)
@@ -73,6 +85,9 @@ def _from_tar(archive: Path, member: str, target: IO[bytes], limit: int) -> None
                 raise WeightsError(f"{archive}: {member!r} is no ordinary file in it, but a link or a folder; refused")
             if found == 1:
                 _copy(opened.extractfile(entry), target, entry.size, f"{archive}: {member!r}")
+        while piece := raw.read(_PIECE):
+            total += len(piece)
+            _check_size(archive, "its end", total, limit)
     _check_one(archive, member, found, names)
 
 

@@ -75,19 +75,17 @@ def locked(path: Path) -> Iterator[None]:
 @contextmanager
 def room_for(what: str, path: Path, needed: int | None) -> Iterator[None]:
     """Check that ``needed`` bytes fit beside ``path``, and turn a disk that fills up meanwhile into plain words."""
-    free = shutil.disk_usage(path.parent).free
     size = "an unknown number of" if needed is None else f"{needed:,}"
+    mend = "make room, or set ZOO_HOME to a folder on another disk"
+    free = shutil.disk_usage(path.parent).free
     if needed is not None and free < needed:
-        raise WeightsError(
-            f"{what}: {path.name} needs {size} bytes, but {path.parent} has only {free:,} free; make room, or set "
-            "ZOO_HOME to a folder on another disk"
-        )
+        raise WeightsError(f"{what}: {path} needs {size} bytes, but its disk has only {free:,} free; {mend}")
     try:
         yield
     except OSError as error:
         if error.errno not in _FULL:
             raise
         raise WeightsError(
-            f"{what}: the disk became full ({error}) while {path.name} was written, which needs {size} more bytes in "
-            f"{path.parent}; nothing was kept. Make room, or set ZOO_HOME to a folder on another disk"
+            f"{what}: {os.strerror(error.errno)} any more while {path} was written, which needed {size} bytes there; "
+            f"nothing was kept; {mend}"
         ) from error

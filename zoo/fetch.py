@@ -110,14 +110,14 @@ def _try_once(address: str, part: PartFile, expected: Expected, bar: TransferBar
     if part.size and part.size == part.total:
         return  # complete, but its check was cut short
     with _ask(address, part) as reply:
+        pieces = _pieces(reply)
+        if reply.status_code == 200:
+            first = next(pieces, b"")
+            _refuse_text(reply, first)  # before the part is emptied: 'sign in' is no reason to lose it
+            pieces = itertools.chain((first,), pieces)
         total = _begin(reply, part)
         have = part.size
-        pieces = _pieces(reply)
         try:
-            if not have:
-                first = next(pieces, b"")
-                pieces = itertools.chain((first,), pieces)
-                _refuse_text(reply, first)
             if None not in (total, expected.size) and total != expected.size:
                 raise _Unavailable(f"it serves {total:,} bytes, not {expected.size:,}")
             whole = expected.size if total is None else total

@@ -64,20 +64,25 @@ class WeightsEntry:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be fetched or checked, where the entry is written rather than where it is used."""
-        if Path(self.file).name != self.file or self.file.startswith("."):
-            raise ValueError(f"weights {self.name!r}: file={self.file!r} is to be a plain file name")
+        for name in (self.file, self.download_name):
+            if Path(name).name != name or name.startswith("."):
+                raise ValueError(f"weights {self.name!r}: {name!r} is to be a plain file name")
         for title, digest, length in (("sha256", self.sha256, 64), ("md5", self.md5, 32)):
             if digest is not None and (len(digest) != length or set(digest) - set("0123456789abcdef")):
                 raise ValueError(f"weights {self.name!r}: {title}={digest!r}; give {length} lower-case hex digits")
         if self.url is None and (self.member or not self.sha256):
             raise ValueError(f"weights {self.name!r}: a file of the package needs its sha256, and no member")
-        if self.url is not None and (urlsplit(self.url).scheme not in ("http", "https") or not self.download_name):
+        if self.url is not None and not (self.url.startswith(("http://", "https://")) and self._served_name):
             raise ValueError(f"weights {self.name!r}: url={self.url!r} is to be http(s)://HOST/.../FILE")
+
+    @property
+    def _served_name(self) -> str:
+        return unquote(urlsplit(self.url or "").path.rpartition("/")[2])
 
     @property
     def download_name(self) -> str:
         """Name in the cache, and on a mirror, of what ``url`` serves: ``file``, or the archive's own name."""
-        return self.file if self.member is None else Path(unquote(urlsplit(self.url or "").path)).name
+        return self.file if self.member is None else self._served_name
 
     @property
     def expected(self) -> Expected:
