@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from zoo.convert.caffe import CaffePlain, CaffeResNet
 from zoo.convert.chainercv import ChainerResNet, ChainerVGG
+from zoo.convert.detectors import CaffeFasterRCNN, ChainerFasterRCNN
 from zoo.convert.keras_applications import KerasResNet, KerasVGG
 from zoo.convert.layout import ArrayFile, Layout
 from zoo.convert.onnx_zoo import OnnxCaffe2, OnnxGluonResNet, OnnxGluonVGG
@@ -24,7 +25,8 @@ CLASSIFIERS: tuple[Layout, ...] = (
     CaffePlain(),
     CaffeResNet(),
 )
-LAYOUTS: tuple[Layout, ...] = CLASSIFIERS
+DETECTORS: tuple[Layout, ...] = (ChainerFasterRCNN(), CaffeFasterRCNN())
+LAYOUTS: tuple[Layout, ...] = CLASSIFIERS + DETECTORS
 
 
 def find_layout(file: ArrayFile) -> Layout:

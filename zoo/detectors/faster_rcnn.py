@@ -6,6 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from zoo.detectors.deltas import DELTA_DEVIATIONS
 from zoo.detectors.detect import detect
 from zoo.detectors.preprocessing import Preprocessing
 from zoo.heads import anchors as anchor_boxes
@@ -19,8 +20,6 @@ from zoo.heads.rpn import RPN
 from zoo.heads.targets import roi_targets, rpn_targets
 
 CONVENTIONS = ("continuous", "caffe")
-# Deviations of the box head's deltas in joint training, as py-faster-rcnn has them.
-DELTA_DEVIATIONS = (0.1, 0.1, 0.2, 0.2)
 
 # From inclusive to continuous boxes: the last pixel is one wide.
 _LAST_PIXEL = np.array([0, 0, 1, 1], np.float32)
