@@ -35,9 +35,12 @@ def check_options(model: ModelInfo, options: Mapping[str, object]) -> None:
 
 
 def merge_classes(
-    model: ModelInfo, given: Sequence[str] | int | None, stored: tuple[str, ...], weights: str
+    model: ModelInfo, given: Sequence[str] | int | None, stored: tuple[str, ...]
 ) -> Sequence[str] | int | None:
-    """The classes to build with, from the caller's and those of the weights, which may not differ."""
+    """The classes to build with: the caller's, else those of the weights.
+
+    They may differ: the layers that depend on the classes are then new (``zoo.transfer``).
+    """
     if isinstance(given, str):
         raise RegistryError(f"classes={given!r} is one string; give a sequence of names, such as ({given!r},)")
     if given is None:
@@ -45,9 +48,7 @@ def merge_classes(
     if isinstance(given, int):
         if model.task == "detection":
             raise RegistryError(f"classes={given}: a detector needs the class names, in index order")
-        if stored and given != len(stored):
-            raise RegistryError(f"classes={given}, but the weights {weights} have {len(stored)} classes")
-        return given
+        return stored if len(stored) == given else given
     names = tuple(given)
     if not names or not all(isinstance(name, str) and name for name in names):
         raise RegistryError(f"classes={given!r}: give at least one name, each a string that is not empty")
@@ -56,12 +57,6 @@ def merge_classes(
         raise RegistryError(f"classes names {', '.join(twice)} more than once; every class has its own name")
     if model.task == "detection" and names[0].strip("_").lower() == "background":
         raise RegistryError(f"classes starts with {names[0]!r}: leave it out, the model adds the background itself")
-    if stored and names != stored:
-        raise RegistryError(
-            f"the weights {weights} know the classes {', '.join(stored)}, not {', '.join(names)}; leave "
-            "`classes` out "
-            "to use them, or leave `weights` out to start with random weights"
-        )
     return names
 
 

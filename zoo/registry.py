@@ -19,10 +19,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo.arguments import RegistryError, check_options, merge_classes, merge_options, nearest
+from zoo.arguments import RegistryError, check_options, nearest
+from zoo.building import build, class_names
+from zoo.convert.readers import is_foreign
 from zoo.model_info import ModelInfo, Task
-from zoo.weights_entry import WeightsEntry, WeightsError, locate
-from zoo.weights_io import WeightsMeta, load_keras_file, load_weights, meta_path, read_meta
+from zoo.weights_entry import WeightsEntry
+from zoo.weights_error import WeightsError
+from zoo.weights_io import WeightsMeta, load_keras_file, meta_path, read_meta
+from zoo.weights_source import find_source, published_model
 
 if TYPE_CHECKING:
     import keras
@@ -90,33 +94,31 @@ def get(
 
     Args:
         name: a name that ``list_models`` lists.
-        weights: ``None`` for random weights; the name of an entry that ``info(name)`` shows; or the path of a
-            ``.weights.h5`` or ``.keras`` file. Classes and options that such a file was made with are used.
+        weights: ``None`` for random weights; the name of an entry that ``info(name)`` shows, fetched at its first
+            use; or the path of a file: of ours, ``.keras``, or any layout that ``zoo convert --help`` lists. Classes
+            and options that the weights were made with are used. A detector also takes entries and files of the
+            classifier that it is built on.
         classes: class names in index order without background (a classifier also takes their number);
-            ``None`` for those of the weights, or else the model's default.
+            ``None`` for those of the weights, or else the model's default. With others than those of the weights the
+            layers that depend on them are new: a warning of the logger ``zoo`` and ``model.zoo_meta`` tell which.
         **options: named options of the builder; ``info(name)`` shows them. An unknown one is an error.
 
     Example:
         >>> model = get("faster_rcnn_alexnet", weights="digits")                     # doctest: +SKIP
         >>> model = get("faster_rcnn_vgg16", classes=("cat", "dog"))                 # doctest: +SKIP
+        >>> model = get("faster_rcnn_vgg16", "imagenet", ("cat", "dog"))             # doctest: +SKIP
         >>> model = get("faster_rcnn_vgg16", weights="runs/cells/model.weights.h5")  # doctest: +SKIP
     """
     model_info = info(name)
     check_options(model_info, options)
-    path, meta = _find_weights(model_info, weights)
-    classes = merge_classes(model_info, classes, meta.classes, str(weights))
-    options = merge_options(options, meta.options, str(weights))
-    check_options(model_info, options)
-    model = model_info.builder(classes, **options)
-    # Training writes this beside the weights, so that `load` needs no name.
-    model.zoo_meta = WeightsMeta(model=name, classes=_names(model, classes), options=options)
-    if path is not None:
-        load_weights(model, path)
-    return model
+    source = None if weights is None else find_source(model_info, weights, _base(model_info))
+    return build(model_info, classes, options, source)
 
 
 def load(path: str | Path, **options: Any) -> keras.Model:
     """A model from what training wrote: a run folder, a ``.keras`` file, or weights with their metadata.
+
+    A published file of another library will do too, if it tells which model it is for.
 
     ``options`` are those of the model's builder that its weights do not settle, such as a limit on
     detections.
@@ -142,8 +144,10 @@ def load(path: str | Path, **options: Any) -> keras.Model:
             )
         _discover()  # registers the classes that Keras needs to rebuild the model
         model = load_keras_file(path)
-        model.zoo_meta = read_meta(path) or WeightsMeta(classes=_names(model, None))
+        model.zoo_meta = read_meta(path) or WeightsMeta(classes=class_names(model, None))
         return model
+    if is_foreign(path):
+        return get(published_model(path), weights=path, **options)
     meta = read_meta(path)
     if meta is None or not meta.model:
         raise WeightsError(
@@ -191,34 +195,10 @@ def _discover() -> None:
                 _discovered.add(module.name)
 
 
-def _find_weights(model: ModelInfo, weights: str | Path | None) -> tuple[Path | None, WeightsMeta]:
-    """The weights file and what it was made with."""
-    if weights is None:
-        return None, WeightsMeta()
-    entry = model.entry(str(weights))
-    if entry is not None:
-        return locate(entry), WeightsMeta(model=model.name, classes=entry.classes, options=entry.options)
-    path = Path(weights)
-    if path.suffix not in (".h5", ".keras") and not path.exists():
-        names = [entry.name for entry in model.weights]
-        raise RegistryError(
-            f"unknown weights {str(weights)!r} for {model.name}{nearest(str(weights), names)}; or give "
-            "the path of a "
-            ".weights.h5 or .keras file"
-        )
-    if path.is_dir():
-        path = path / "model.weights.h5"
-    if path.suffix == ".keras":
-        whole = read_meta(path) or WeightsMeta()
-        return path, whole
-    meta = read_meta(path) or WeightsMeta()
-    if meta.model and meta.model != model.name:
-        raise WeightsError(f"{path} holds weights of {meta.model}, not of {model.name}; use zoo.load({str(path)!r})")
-    return path, meta
-
-
-def _names(model: keras.Model, classes: Sequence[str] | int | None) -> tuple[str, ...]:
-    """The model's own class names, else the given ones, else none."""
-    own = getattr(model, "classes", None)
-    own = classes if own is None or isinstance(own, int) else own
-    return () if own is None or isinstance(own, int) else tuple(own)
+def _base(model: ModelInfo) -> ModelInfo | None:
+    """The classifier that a detector is built on, by its name: ``faster_rcnn_vgg16`` is on ``vgg16``."""
+    if model.task != "detection":
+        return None
+    names = [name for name, other in _models.items() if other.task == "classification"]
+    fitting = [name for name in names if model.name.endswith(f"_{name}")]
+    return _models[max(fitting, key=len)] if fitting else None

@@ -42,6 +42,8 @@ class WeightsMeta:
         options: builder options, plain JSON values.
         scores: measured figures, for example ``{"val_map": 0.91}``.
         command: the command that made the file.
+        started_from: the weights that the model was built with, if some of its layers did not come from there.
+        new_layers: those layers.
     """
 
     model: str = ""
@@ -49,6 +51,8 @@ class WeightsMeta:
     options: Mapping[str, object] = field(default_factory=dict)
     scores: Mapping[str, object] = field(default_factory=dict)
     command: str = ""
+    started_from: str = ""
+    new_layers: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, object]:
         """Plain values that ``json`` can write; tuples become lists."""
@@ -64,6 +68,8 @@ class WeightsMeta:
             options=options,
             scores=dict(data.get("scores") or {}),
             command=str(data.get("command") or ""),
+            started_from=str(data.get("started_from") or ""),
+            new_layers=tuple(data.get("new_layers") or ()),
         )
 
 
@@ -89,11 +95,10 @@ def read_meta(path: str | Path) -> WeightsMeta | None:
     if path.suffix == ".h5" and path.is_file():
         with _open(path) as file:
             if "zoo_format" in file.attrs:
-                names = ("classes", "options", "scores")
+                names = ("classes", "options", "scores", "new_layers")
                 data = {name: json.loads(file.attrs.get(name, "null")) for name in names}
-                return WeightsMeta.from_dict(
-                    {**data, "model": file.attrs.get("model"), "command": file.attrs.get("command")}
-                )
+                texts = {name: file.attrs.get(name) for name in ("model", "command", "started_from")}
+                return WeightsMeta.from_dict({**data, **texts})
     beside = meta_path(path)
     if not beside.is_file():
         return None
@@ -274,9 +279,7 @@ def load_weights(model: keras.Model, path: str | Path) -> None:
         arrays = {name: np.asarray(variable) for name, variable in weight_names(whole).items()}
         assign_weights(model, arrays, str(path))
         return
-    with _open(path) as file:
-        ours = "zoo_format" in file.attrs
-    if ours:
+    if is_ours(path):
         load_weights_file(model, path)
         return
     try:
@@ -288,6 +291,12 @@ def load_weights(model: keras.Model, path: str | Path) -> None:
     for name, variable in weight_names(model).items():
         if not np.isfinite(np.asarray(variable)).all():
             raise WeightsError(f"{path} holds NaN or infinite values in {name}; train it again")
+
+
+def is_ours(path: str | Path) -> bool:
+    """Whether ``path`` is an HDF5 file written by ``save_weights_file``; a file that is none is an error."""
+    with _open(path) as file:
+        return "zoo_format" in file.attrs
 
 
 def load_keras_file(path: str | Path) -> keras.Model:

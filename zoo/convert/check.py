@@ -87,6 +87,18 @@ def convert_arrays(
     return Converted(file, arrays, shapes)
 
 
+def fits(layout: Layout, model: str, wanted: Shapes, file: ArrayFile, names: Collection[str]) -> bool:
+    """Whether the file holds these of our variables, all in the shape that is wanted."""
+    sources = layout.arrays(model, wanted, file.shapes)
+    for name in names:
+        array = sources.get(name)
+        if array is None or any(source not in file.shapes for source in array.names):
+            return False
+        if _shape(array, file.shapes) != (tuple(wanted[name]), ""):
+            return False
+    return True
+
+
 def _shape(array: Array, found: Shapes) -> tuple[Shape, str]:
     """The shape that ``load`` gives, and what is wrong with the file's shapes if it cannot."""
     # Arrays of any shape that take no memory: all their numbers are one.
