@@ -4,7 +4,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -13,6 +13,19 @@ from zoo.datasets.pipeline import PictureCache
 
 if TYPE_CHECKING:
     import tensorflow as tf
+
+
+class Augment(Protocol):
+    """Makes pictures equally large, and changes them at random.
+
+    Attributes:
+        size: side of what comes out, in pixels.
+    """
+
+    size: int
+
+    def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """(size, size, 3) uint8 of ``image`` (H, W, 3); all that is random comes from ``rng``."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +68,7 @@ class ClassBatches:
     Args:
         dataset: what to read.
         batch_size: B.
-        augment: changes a picture to (S, S, 3); called with the picture and a random generator.
+        augment: changes a picture to (S, S, 3): `CropFlip`, `zoo.datasets.class_augment.ScaleCrop`, or your own.
         seed: decides order and changes.
         workers: batches prepared at the same time.
         cache_bytes: decoded pictures are kept in memory up to this size.
@@ -65,7 +78,7 @@ class ClassBatches:
         self,
         dataset: ClassificationDataset,
         batch_size: int,
-        augment: CropFlip,
+        augment: Augment,
         seed: int = 0,
         workers: int = 2,
         cache_bytes: int = 2 << 30,

@@ -1,4 +1,4 @@
-"""What a classifier looks at when it is tested: crops of a picture."""
+"""What a classifier looks at when it is tested: crops of a picture, or all of it at several scales."""
 
 from dataclasses import dataclass
 
@@ -14,6 +14,20 @@ def resize_short(image: np.ndarray, short: int) -> np.ndarray:
     scale = short / min(height, width)
     size = (max(round(width * scale), short), max(round(height * scale), short))
     return cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+
+
+def centre_crop(image: np.ndarray, size: int) -> np.ndarray:
+    """The middle ``size x size`` of ``image`` (H, W, 3), which is at least as large."""
+    top, left = (image.shape[0] - size) // 2, (image.shape[1] - size) // 2
+    return image[top : top + size, left : left + size]
+
+
+def _short(size: int, short: int | None) -> int:
+    """Short side to scale to; by default as 256 is to 224 (Krizhevsky 2012, section 2)."""
+    short = round(size * 256 / 224) if short is None else short
+    if short < size:
+        raise ValueError(f"short={short} is less than the crop's size {size}")
+    return short
 
 
 @dataclass(frozen=True)
@@ -33,8 +47,51 @@ class CentreCrop:
         """``(1, size, size, 3)`` uint8 of ``image`` (H, W, 3)."""
         if self.short is None and image.shape[:2] == (self.size, self.size):
             return image[None]
-        image = resize_short(image, round(self.size * 256 / 224) if self.short is None else self.short)
-        top, left = (image.shape[0] - self.size) // 2, (image.shape[1] - self.size) // 2
-        if top < 0:
-            raise ValueError(f"short={self.short} is less than the crop's size {self.size}")
-        return image[None, top : top + self.size, left : left + self.size]
+        return centre_crop(resize_short(image, _short(self.size, self.short)), self.size)[None]
+
+
+@dataclass(frozen=True)
+class TenCrop:
+    """Corners and middle of a picture, and the same mirrored: ten views (Krizhevsky 2012, section 4.1).
+
+    As there, the corners are those of the middle ``short x short`` (256 x 256), not of the whole picture.
+
+    Attributes:
+        size: side of the crops, in pixels.
+        short: the picture is first scaled to this short side; ``None`` for ``size * 256 / 224``.
+    """
+
+    size: int = 224
+    short: int | None = None
+
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        """``(10, size, size, 3)`` uint8 of ``image`` (H, W, 3): four corners row by row, the middle, all mirrored."""
+        short = _short(self.size, self.short)
+        image = centre_crop(resize_short(image, short), short)
+        last = short - self.size
+        places = [(0, 0), (0, last), (last, 0), (last, last), (last // 2, last // 2)]
+        crops = np.stack([image[top : top + self.size, left : left + self.size] for top, left in places])
+        return np.concatenate([crops, crops[:, :, ::-1]])
+
+
+@dataclass(frozen=True)
+class WholePictures:
+    """All of a picture at several scales, for networks that take any size.
+
+    Attributes:
+        scales: short sides, in pixels (Q of Simonyan 2015, section 3.2).
+        mirror: each scale mirrored too.
+    """
+
+    scales: tuple[int, ...]
+    mirror: bool = True
+
+    def __post_init__(self) -> None:
+        """Refuse what is no scale."""
+        if not self.scales or min(self.scales) < 1:
+            raise ValueError(f"scales={self.scales}: give short sides in pixels, for example (256, 384, 512)")
+
+    def __call__(self, image: np.ndarray) -> list[np.ndarray]:
+        """For each scale ``(1 or 2, H, W, 3)`` uint8."""
+        scaled = [resize_short(image, scale) for scale in self.scales]
+        return [np.stack([each, each[:, ::-1]] if self.mirror else [each]) for each in scaled]

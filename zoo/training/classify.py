@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import keras
@@ -12,7 +14,10 @@ import numpy as np
 from zoo.datasets.class_records import ClassificationDataset
 from zoo.datasets.class_views import CentreCrop
 
-Views = Callable[[np.ndarray], np.ndarray]
+# Turns a picture into equally large views (V, S, S, 3), or into several such arrays of different sizes.
+Views = Callable[[np.ndarray], np.ndarray | list[np.ndarray]]
+_READERS = 4  # pictures decoded at the same time
+_AHEAD = 32  # and at most so many before they are needed
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +60,7 @@ def score_probabilities(
     """Errors of ``probabilities`` (N, K) against ``labels`` (N,).
 
     Equal probabilities count against the model: a picture is right if fewer than one (or five) other classes are
-    at least as probable as its own.
+    at least as probable as its own. So does a probability that is not a number.
 
     >>> score_probabilities(np.array([[0.2, 0.8], [0.6, 0.4]]), np.array([1, 1]), ("cat", "dog")).top1_error
     0.5
@@ -63,7 +68,7 @@ def score_probabilities(
     labels = np.asarray(labels)
     rows = np.arange(len(labels))
     own = probabilities[rows, labels]
-    ahead = (probabilities >= own[:, None]).sum(axis=1) - 1
+    ahead = (~(probabilities < own[:, None])).sum(axis=1) - 1  # so that nan counts as a tie
     confusion = np.zeros((len(classes), len(classes)), np.int64)
     np.add.at(confusion, (labels, probabilities.argmax(axis=1)), 1)
     return ClassScores(
@@ -90,31 +95,82 @@ def evaluate_classifier(
     Args:
         model: from images ``(B, S, S, 3)`` RGB 0-255 to probabilities ``(B, K)``.
         dataset: pictures of any size.
-        views: turns a picture into the views ``(V, S, S, 3)`` whose probabilities are averaged; the middle of the
-            picture by default.
-        batch_size: views at once.
+        views: turns a picture into the views ``(V, S, S, 3)`` whose probabilities are averaged, or into several such
+            arrays of different sizes if the model takes any; the middle of the picture by default.
+        batch_size: views at once; larger ones than the model's own input count by their area.
         progress: called with the number of pictures after each piece.
 
     Example:
         >>> evaluate_classifier(model, load_classes("cifar10.zip", "test")).top1_error    # doctest: +SKIP
     """
     check_class_count(model, dataset)
-    views = views or CentreCrop(model.input_shape[1] or 224)
+    side = model.input_shape[1] or 224
+    views = views or CentreCrop(side)
     found: list[np.ndarray] = []
-    seconds, start = 0.0, 0
-    while start < len(dataset):
-        pieces: list[np.ndarray] = []
-        while start < len(dataset) and sum(map(len, pieces)) < batch_size:
-            pieces.append(views(dataset.image(start)))
-            start += 1
-        started = time.perf_counter()
-        probabilities = np.asarray(model.predict_on_batch(np.concatenate(pieces)), np.float32)
-        seconds += time.perf_counter() - started
-        ends = np.cumsum([len(piece) for piece in pieces])[:-1]
-        found += [part.mean(axis=0) for part in np.split(probabilities, ends)]
-        if progress is not None:
-            progress(len(pieces))
+    seconds = 0.0
+    waiting: list[list[np.ndarray]] = []
+    size = 0.0
+    for index, pieces in enumerate(_read(dataset, views), start=1):
+        waiting.append(pieces)
+        size += sum(piece.size for piece in pieces) / (side * side * 3)
+        if size >= batch_size or index == len(dataset):
+            started = time.perf_counter()
+            found += _mean_probabilities(model, waiting)
+            seconds += time.perf_counter() - started
+            if progress is not None:
+                progress(len(waiting))
+            waiting, size = [], 0.0
     return score_probabilities(np.stack(found), dataset.labels, dataset.classes, seconds)
+
+
+def _read(dataset: ClassificationDataset, views: Views) -> Iterator[list[np.ndarray]]:
+    """The views of every picture in order, read by threads a little ahead."""
+
+    def load(index: int) -> list[np.ndarray]:
+        made = views(dataset.image(index))
+        return made if isinstance(made, list) else [made]
+
+    with ThreadPoolExecutor(_READERS) as pool:
+        coming: deque = deque()
+        for index in range(len(dataset)):
+            coming.append(pool.submit(load, index))
+            if len(coming) == _AHEAD:
+                yield coming.popleft().result()
+        while coming:
+            yield coming.popleft().result()
+
+
+def _mean_probabilities(model: keras.Model, pictures: list[list[np.ndarray]]) -> list[np.ndarray]:
+    """For each picture the mean over all its views; views of one size go through the model together."""
+    totals: list = [0.0] * len(pictures)
+    by_size: dict[tuple[int, ...], list[tuple[int, np.ndarray]]] = {}
+    for number, pieces in enumerate(pictures):
+        for piece in pieces:
+            by_size.setdefault(piece.shape[1:], []).append((number, piece))
+    for group in by_size.values():
+        probabilities = model.predict_on_batch(np.concatenate([piece for _, piece in group]))
+        ends = np.cumsum([len(piece) for _, piece in group])[:-1]
+        for (number, _), part in zip(group, np.split(np.asarray(probabilities, np.float32), ends), strict=True):
+            totals[number] = totals[number] + part.sum(axis=0)
+    return [total / sum(map(len, pieces)) for total, pieces in zip(totals, pictures, strict=True)]
+
+
+def average_scores(members: Sequence[ClassScores], labels: np.ndarray) -> ClassScores:
+    """The scores of an ensemble: the mean of its members' probabilities (Krizhevsky 2012, section 6; He 2016, 4.1).
+
+    Args:
+        members: what each model scored on the same pictures, in the same order, of the same classes.
+        labels: (N,) the pictures' classes.
+    """
+    if not members:
+        raise ValueError("an ensemble needs at least one member")
+    first = members[0]
+    for member in members:
+        if member.classes != first.classes or member.probabilities.shape != first.probabilities.shape:
+            raise ValueError("the members of an ensemble have to be tested on the same pictures and classes")
+    mean = np.mean([member.probabilities for member in members], axis=0, dtype=np.float64)
+    seconds = sum(member.seconds for member in members)
+    return score_probabilities(mean.astype(np.float32), labels, first.classes, seconds)
 
 
 def check_class_count(model: keras.Model, dataset: ClassificationDataset) -> None:
