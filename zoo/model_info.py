@@ -82,7 +82,8 @@ class ModelInfo:
             "Weights" if self.weights else "Weights: none ship or are registered; train it with `zoo train`",
         ]
         for entry in self.weights:
-            lines += ["", f"  {entry.name}  ({entry.size / 1e6:.1f} MB)"]
+            size = "" if entry.size is None else f"  ({entry.size / 1e6:.1f} MB)"
+            lines += ["", f"  {entry.name}{size}"]
             for label, text in _entry_facts(entry).items():
                 lines += _fact(label, text, indent=4)
         return "\n".join(lines)
@@ -91,8 +92,10 @@ class ModelInfo:
 def _entry_facts(entry: WeightsEntry) -> dict[str, str]:
     return {
         "File": entry.url or f"packaged, {entry.file}",
-        "SHA-256": entry.sha256,
-        "Classes": f"{len(entry.classes)}: {', '.join(entry.classes)}",
+        "Layout": "" if entry.layout == "zoo" else entry.layout,
+        "SHA-256": entry.sha256 or "",
+        "MD5": entry.md5 or "",
+        "Classes": _few(entry.classes),
         "Options": ", ".join(f"{name}={value!r}" for name, value in entry.options.items()),
         "Preprocessing": entry.preprocessing,
         "Measured": entry.measured_score,
@@ -100,6 +103,14 @@ def _entry_facts(entry: WeightsEntry) -> dict[str, str]:
         "Licence": entry.licence,
         "Source": entry.source,
     }
+
+
+def _few(names: tuple[str, ...], most: int = 100) -> str:
+    """``3: cat, dog, cow``; of very many only the first and the last."""
+    if not names:
+        return ""
+    shown = names if len(names) <= most else (*names[:3], "...", names[-1])
+    return f"{len(names)}: {', '.join(shown)}"
 
 
 def _fact(label: str, text: str, indent: int = 0) -> list[str]:

@@ -10,6 +10,7 @@ from zoo.backbones.norm import local_response_norm, pad
 from zoo.backbones.parts import DetectorParts, feature_model
 from zoo.backbones.pooling import max_pool
 from zoo.backbones.tops import classifier, dense_head, gaussian, hidden_layers
+from zoo.published import published_weights
 from zoo.registry import register
 
 STRIDES = {"conv1": 4, "conv2": 8, "conv3": 16, "conv4": 16, "conv5": 16}
@@ -84,6 +85,7 @@ def _network(name: str, classes, include_top: bool, stages, inputs: str, lrn: st
     input="RGB 0-255, 227 x 227",
     preprocessing=CLASSIFIER_PREPROCESSING,
     source="NIPS 2012, figure 2",
+    weights=published_weights("alexnet"),
 )
 def alexnet(
     classes: int | Sequence[str] | None = None,
@@ -128,6 +130,7 @@ def alexnet(
     input="RGB 0-255, 227 x 227",
     preprocessing=CLASSIFIER_PREPROCESSING,
     source="Caffe's bvlc_reference_caffenet",
+    weights=published_weights("caffenet"),
 )
 def caffenet(
     classes: int | Sequence[str] | None = None,

@@ -9,6 +9,7 @@ from zoo.backbones.inputs import CLASSIFIER_PREPROCESSING, normalised
 from zoo.backbones.norm import BATCH_EPSILON
 from zoo.backbones.parts import DetectorParts, class_count, feature_model
 from zoo.backbones.residual import STRIDES, Variant, residual_stage, residual_stages
+from zoo.published import published_weights
 from zoo.registry import register
 
 
@@ -96,6 +97,7 @@ def resnet34(
     input="RGB 0-255, 224 x 224 in the paper, any size here",
     preprocessing=CLASSIFIER_PREPROCESSING,
     source="arXiv:1512.03385, table 1",
+    weights=published_weights("resnet50"),
 )
 def resnet50(
     classes: int | Sequence[str] | None = None,
@@ -124,6 +126,7 @@ def resnet50(
     input="RGB 0-255, 224 x 224 in the paper, any size here",
     preprocessing=CLASSIFIER_PREPROCESSING,
     source="arXiv:1512.03385, table 1",
+    weights=published_weights("resnet101"),
 )
 def resnet101(
     classes: int | Sequence[str] | None = None,
@@ -149,6 +152,7 @@ def resnet101(
     input="RGB 0-255, 224 x 224 in the paper, any size here",
     preprocessing=CLASSIFIER_PREPROCESSING,
     source="arXiv:1512.03385, table 1",
+    weights=published_weights("resnet152"),
 )
 def resnet152(
     classes: int | Sequence[str] | None = None,

@@ -8,6 +8,7 @@ from keras import layers
 from zoo.backbones.inputs import CLASSIFIER_PREPROCESSING, normalised
 from zoo.backbones.parts import DetectorParts, feature_model
 from zoo.backbones.tops import classifier, dense_head, hidden_layers
+from zoo.published import published_weights
 from zoo.registry import register
 
 # Convolutions in each of the five blocks.
@@ -94,6 +95,7 @@ def vgg13(
     input="RGB 0-255, 224 x 224",
     preprocessing=CLASSIFIER_PREPROCESSING,
     source="arXiv:1409.1556, table 1",
+    weights=published_weights("vgg16"),
 )
 def vgg16(
     classes: int | Sequence[str] | None = None,
@@ -126,6 +128,7 @@ def vgg16(
     input="RGB 0-255, 224 x 224",
     preprocessing=CLASSIFIER_PREPROCESSING,
     source="arXiv:1409.1556, table 1",
+    weights=published_weights("vgg19"),
 )
 def vgg19(
     classes: int | Sequence[str] | None = None,

@@ -1,0 +1,128 @@
+"""Published weights as data: where they are, how they are checked, what they want and what they are said to reach.
+
+The figures are their publishers'; none was measured here. Nothing is fetched before a model asks for it.
+"""
+
+from __future__ import annotations
+
+from zoo.imagenet import imagenet_classes
+from zoo.weights_entry import WeightsEntry
+
+_KERAS = "https://storage.googleapis.com/tensorflow/keras-applications"
+_CHAINERCV = "https://chainercv-models.preferred.jp"
+# Where the ONNX model zoo has been since GitHub stopped serving its large files.
+_ONNX = "https://huggingface.co/onnxmodelzoo/legacy_models/resolve/main/validated/vision/classification"
+_CC_BY = "CC BY 4.0 (the weights of the VGG authors)"
+_HE = "MIT (He's release)"
+_VALIDATION = "of ILSVRC 2012's validation images, one crop"
+
+
+def published_weights(model: str) -> tuple[WeightsEntry, ...]:
+    """Entries of all published weights of ``model``; the first is what it is best known with.
+
+    >>> [entry.name for entry in published_weights("vgg16")]
+    ['imagenet', 'imagenet-caffe']
+    """
+    return tuple(_entries().get(model, ()))
+
+
+def _entries() -> dict[str, list[WeightsEntry]]:
+    return {
+        "alexnet": [_onnx("alexnet", "bvlcalexnet-12", 243_863_787, _ALEXNET_SHA, "54.80% and 78.23%")],
+        "caffenet": [_onnx("caffenet", "caffenet-12", 243_863_798, _CAFFENET_SHA, "56.27% and 79.52%")],
+        "vgg16": [
+            _keras("vgg16", "vgg16", "64373286793e3c8b2b4e3219cbf3544b", "28.7%", _CC_BY, _KERAS_VGG),
+            _chainer(
+                "imagenet-caffe",
+                "vgg16_imagenet_converted_2017_07_18.npz",
+                f"top-1 error 29.0% {_VALIDATION}; 27.1% with ten",
+                _CC_BY,
+                {"inputs": "chainer_imagenet"},
+                "RGB 0-255, minus (123.68, 116.779, 103.939); short side 256, the middle 224 x 224",
+                "the VGG authors' Caffe release, converted by ChainerCV",
+            ),
+        ],
+        "vgg19": [_keras("vgg19", "vgg19", "cbe5617147190e668d6c5d5026f83318", "28.7%", _CC_BY, _KERAS_VGG)],
+        "resnet50": _resnets("resnet50", "2cb95161c43110f7111970584f804107", "25.1%", "24.8%"),
+        "resnet101": _resnets("resnet101", "f1aeb4b969a6efcfb50fad2f0c20cfc5", "23.6%", "23.6%"),
+        "resnet152": _resnets("resnet152", "100835be76be38e30d865e96f2aaae62", "23.4%", "23.2%"),
+    }
+
+
+_ALEXNET_SHA = "6b0da9510f27f234ee96a85dc3809dd210150fdefad87f6850f9788513216945"
+_CAFFENET_SHA = "ea563e5c47d1f58e1717cf1a2d8bf288b8adc07af0ad228b622096cd243aeecb"
+_KERAS_VGG = {"inputs": "caffe"}
+_KERAS_RESNET = {"inputs": "caffe", "epsilon": 1.001e-5, "pool": "padded", "stride_in": "1x1"}
+_CHAINER_RESNET = {"inputs": "chainer_resnet", "epsilon": 2e-5, "pool": "covering", "stride_in": "1x1"}
+
+
+def _resnets(model: str, md5: str, keras_error: str, chainer_error: str) -> list[WeightsEntry]:
+    return [
+        _keras(model, "resnet", md5, keras_error, _HE, _KERAS_RESNET),
+        _chainer(
+            "imagenet-he",
+            f"{model}_imagenet_converted_2018_03_07.npz",
+            f"top-1 error {chainer_error} {_VALIDATION}",
+            _HE,
+            _CHAINER_RESNET,
+            "RGB 0-255, minus (123.15163084, 115.90288257, 103.0626238); short side 256, the middle 224 x 224",
+            "He's Caffe release, converted by ChainerCV",
+        ),
+    ]
+
+
+def _keras(model: str, folder: str, md5: str, error: str, licence: str, options: dict[str, object]) -> WeightsEntry:
+    file = f"{model}_weights_tf_dim_ordering_tf_kernels.h5"
+    return WeightsEntry(
+        name="imagenet",
+        file=file,
+        url=f"{_KERAS}/{folder}/{file}",
+        md5=md5,
+        classes=imagenet_classes(),
+        options=options,
+        layout="keras_applications",
+        licence=licence,
+        source="keras.applications; md5 from its source",
+        published_score=f"top-1 error {error} {_VALIDATION}",
+        preprocessing="BGR 0-255, minus (103.939, 116.779, 123.68); short side 256, the middle 224 x 224",
+    )
+
+
+def _chainer(
+    name: str,
+    file: str,
+    score: str,
+    licence: str,
+    options: dict[str, object],
+    preprocessing: str,
+    source: str,
+) -> WeightsEntry:
+    return WeightsEntry(
+        name=name,
+        file=file,
+        url=f"{_CHAINERCV}/{file}",
+        classes=imagenet_classes(),
+        options=options,
+        layout="chainercv",
+        licence=licence,
+        source=f"{source}; no hash was published: the archive's own check sums are compared",
+        published_score=score,
+        preprocessing=preprocessing,
+    )
+
+
+def _onnx(folder: str, stem: str, size: int, sha256: str, accuracy: str) -> WeightsEntry:
+    return WeightsEntry(
+        name="imagenet",
+        file=f"{stem}.onnx",
+        url=f"{_ONNX}/{folder}/model/{stem}.onnx",
+        size=size,
+        sha256=sha256,
+        classes=imagenet_classes(),
+        options={"inputs": "bvlc", "lrn": "caffe"},
+        layout="onnx",
+        licence="BSD-3-Clause (the ONNX model zoo); BVLC's weights are for unrestricted use",
+        source="the ONNX model zoo, which has them from BVLC's Caffe release through Caffe2",
+        published_score=f"top-1 and top-5 accuracy {accuracy} {_VALIDATION} of 224 x 224 (option side=224)",
+        preprocessing="BGR 0-255, minus (104, 117, 123); short side 256, the middle 227 x 227",
+    )
