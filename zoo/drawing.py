@@ -46,6 +46,7 @@ def draw(
     scores: Sequence[float] | np.ndarray | None = None,
     *,
     classes: Sequence[int] | np.ndarray | None = None,
+    dashed: Sequence[bool] | np.ndarray | None = None,
     scale: float | Literal["auto"] = 1.0,
 ) -> np.ndarray:
     """A copy of the image with boxes and labels drawn on it, (H * scale, W * scale, 3) uint8 RGB.
@@ -56,6 +57,7 @@ def draw(
         labels: D texts, class names as a rule; ``None`` for boxes alone.
         scores: D numbers in 0..1 shown behind the labels as per cent; ``None`` for none (ground truth).
         classes: D class indices that choose the colours; ``None`` for one colour per distinct label.
+        dashed: D truth values, boxes to be drawn in dashes (ground truth beside detections); ``None`` for none.
         scale: how much to enlarge before drawing; ``"auto"`` brings the long side to at least 640 pixels.
 
     Example:
@@ -66,7 +68,7 @@ def draw(
     image, boxes = np.asarray(image), np.asarray(boxes, np.float64).reshape(-1, 4)
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
         raise ValueError(f"image has shape {image.shape} and type {image.dtype}; it must be (H, W, 3) uint8")
-    for name, given in (("labels", labels), ("scores", scores), ("classes", classes)):
+    for name, given in (("labels", labels), ("scores", scores), ("classes", classes), ("dashed", dashed)):
         if given is not None and len(given) != len(boxes):
             raise ValueError(f"{len(given)} {name} for {len(boxes)} boxes; give one for each, or None")
     factor = _auto_scale(image) if scale == "auto" else float(scale)
@@ -84,7 +86,7 @@ def draw(
     order = _drawing_order(boxes, scores)
     for index in order:
         if usable[index]:
-            _outline(canvas, boxes[index], colors[index], line)
+            _outline(canvas, boxes[index], colors[index], line, dashed is not None and bool(dashed[index]))
     texts = _texts(labels, scores, len(boxes))
     if not any(texts):
         return canvas
@@ -155,7 +157,7 @@ def _drawing_order(boxes: np.ndarray, scores: Sequence[float] | np.ndarray | Non
     return [int(index) for index in np.argsort(-area, kind="stable")]
 
 
-def _outline(canvas: np.ndarray, box: np.ndarray, color: tuple[int, int, int], line: float) -> None:
+def _outline(canvas: np.ndarray, box: np.ndarray, color: tuple[int, int, int], line: float, dashed: bool) -> None:
     """Blend a rounded rectangle's outline into ``canvas``, with a faint dark rim for light backgrounds."""
     x1, y1, x2, y2 = (float(side) for side in box)
     x1, x2, y1, y2 = min(x1, x2), max(x1, x2), min(y1, y2), max(y1, y2)
@@ -173,7 +175,7 @@ def _outline(canvas: np.ndarray, box: np.ndarray, color: tuple[int, int, int], l
         (left, inner_top, min(left + 2 * reach, right), inner_bottom),
         (max(right - 2 * reach, left + 2 * reach), inner_top, right, inner_bottom),
     ]
-    for strip in strips:
+    for number, strip in enumerate(strips):
         a, b = max(strip[0], 0), max(strip[1], 0)
         c, d = min(strip[2], canvas.shape[1]), min(strip[3], canvas.shape[0])
         if a >= c or b >= d:
@@ -184,11 +186,21 @@ def _outline(canvas: np.ndarray, box: np.ndarray, color: tuple[int, int, int], l
         qy = np.abs(np.arange(b, d) + 0.5 - (y1 + y2) / 2) - (y2 - y1) / 2 + radius
         outside = np.hypot(np.maximum(qx, 0)[None, :], np.maximum(qy, 0)[:, None])
         distance = np.abs(outside + np.minimum(np.maximum(qx[None, :], qy[:, None]), 0) - radius)
+        shown = 1.0
+        if dashed:
+            along = _dashes(np.arange(a, c) - x1, line) if number < 2 else _dashes(np.arange(b, d) - y1, line)
+            shown = along[None, :] if number < 2 else along[:, None]
         region = canvas[b:d, a:c].astype(np.float32)
         for half, paint, opacity in ((rim, (0, 0, 0), 0.35), (line / 2, color, 1.0)):
-            cover = (np.clip(half + 0.5 - distance, 0, 1) * opacity)[..., None].astype(np.float32)
+            cover = (np.clip(half + 0.5 - distance, 0, 1) * opacity * shown)[..., None].astype(np.float32)
             region += cover * (np.array(paint, np.float32) - region)
         canvas[b:d, a:c] = np.round(region).astype(np.uint8)
+
+
+def _dashes(along: np.ndarray, line: float) -> np.ndarray:
+    """How much of each pixel is dash, 0 to 1; dashes are four line widths long and begin at 0, gaps three."""
+    dash, period = 4 * line, 7 * line
+    return np.clip(dash / 2 + 0.5 - np.abs((along + 0.5 + period / 2 - dash / 2) % period - period / 2), 0, 1)
 
 
 def _draw_labels(

@@ -1,17 +1,19 @@
-"""``zoo eval``: average precision per class, mAP and speed."""
+"""``zoo eval``: average precision per class, what goes wrong, speed, and files to look at or to hand in."""
 
 from __future__ import annotations
 
 import argparse
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zoo.cli.console import out, progress, say, table
+from zoo.cli.console import progress, say
 from zoo.cli.data import add_data_option, evaluation_data
 from zoo.cli.models import add_model_options, describe, trained_model
 
 if TYPE_CHECKING:
+    import keras
+
+    from zoo.datasets.errors import ErrorReport
     from zoo.datasets.records import DetectionDataset
     from zoo.training.evaluate import Evaluation
 
@@ -23,31 +25,63 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser(
         "eval",
         help="measure a detector or a classifier",
-        description="Measure a detector (PASCAL VOC), or a classifier on class folders (top-1 and top-5 error).",
+        description=(
+            "Measure a detector (by PASCAL VOC's or COCO's rules), or a classifier on class folders (top-1 and top-5 "
+            "error)."
+        ),
     )
     add_data_option(parser)
     parser.add_argument("--split", help="split to measure on; test or else val if there is one, else all")
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N pictures")
     add_model_options(parser)
     parser.add_argument("--batch", type=int, default=1, metavar="B", help="pictures at once (default: 1)")
-    parser.add_argument("--iou", type=float, default=0.5, help="overlap a detection has to exceed (default: .5)")
+    parser.add_argument(
+        "--metric",
+        choices=("voc", "coco"),
+        help="AP at one overlap, or COCO's twelve figures; by default coco for data from a COCO file, else voc",
+    )
+    parser.add_argument("--iou", type=float, default=0.5, help="voc: overlap a detection has to exceed (default: .5)")
     parser.add_argument(
         "--interpolation",
         choices=("11point", "area"),
         default="11point",
-        help="VOC 2007's eleven points (default), or the area under the curve as from VOC 2010 on",
+        help="voc: 2007's eleven points (default), or the area under the curve as from 2010 on",
     )
     parser.add_argument("--score", type=float, default=0.05, metavar="S", help="least score (default: .05)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the scores to this file")
-    parser.add_argument("--pictures", type=Path, metavar="DIR", help="draw the detections of every picture")
-    parser.add_argument("--picture-score", type=float, default=0.5, metavar="S", help="least score drawn (default: .5)")
+    files = parser.add_argument_group("files")
+    files.add_argument("--json", type=Path, metavar="FILE", help="write the scores to this file")
+    files.add_argument(
+        "--report",
+        type=Path,
+        metavar="DIR",
+        help="scores, precision-recall curves, kinds of error and the worst pictures",
+    )
+    files.add_argument(
+        "--worst", type=int, default=12, metavar="N", help="pictures of errors in a report (default: 12)"
+    )
+    files.add_argument(
+        "--results",
+        type=Path,
+        metavar="PATH",
+        help="the detections for an evaluation server: a folder of comp4_det_*.txt for voc, a JSON file for coco",
+    )
+    files.add_argument("--pictures", type=Path, metavar="DIR", help="draw the detections of every picture")
+    files.add_argument(
+        "--picture-score",
+        type=float,
+        default=0.5,
+        metavar="S",
+        help="least score drawn, and counted among the errors (default: .5)",
+    )
     parser.set_defaults(run=_evaluate)
 
 
 def _evaluate(args: argparse.Namespace) -> int:
-    from zoo.files import save_json
+    from zoo.cli.evaluate_report import print_scores
+    from zoo.datasets.errors import find_errors
     from zoo.training.evaluate import evaluate
 
+    _check(args)
     model = trained_model(args)
     if not hasattr(model, "detect"):
         from zoo.cli.evaluate_classes import evaluate_classes
@@ -56,38 +90,47 @@ def _evaluate(args: argparse.Namespace) -> int:
     data, split = evaluation_data(args.data, args.split, model.classes)
     if args.limit is not None:
         data = data.subset(range(min(args.limit, len(data))))
+    metric = args.metric or ("voc" if data.category_ids is None else "coco")
+    if metric == "coco" and (args.iou, args.interpolation) != (0.5, "11point"):
+        raise ValueError("--iou and --interpolation belong to --metric voc; COCO's figures have their own")
     with progress("measuring") as bar:
         task = bar.add_task("", total=len(data))
         measured = evaluate(
             model,
             data,
+            metric=metric,
             score_threshold=args.score,
             iou=args.iou,
             interpolation=args.interpolation,
             batch_size=args.batch,
             progress=lambda count: bar.advance(task, count),
         )
-    result = measured.result
+    errors = find_errors(measured.triples, data, score=args.picture_score, iou=args.iou, background=min(0.1, args.iou))
     say(f"{describe(model)} on {data.name}: {len(data)} pictures")
-    rows = table("Class", "AP", "Objects", "Detections", right=("AP", "Objects", "Detections"))
-    for row in zip(result.classes, result.ap, result.positives, result.found, strict=True):
-        rows.add_row(row[0], "-" if math.isnan(row[1]) else f"{row[1]:.4f}", str(row[2]), str(row[3]))
-    rows.add_section()
-    rows.add_row("mAP", f"{result.map:.4f}", str(result.positives.sum()), str(result.found.sum()), style="bold")
-    out.print(rows)
-    kind = "VOC 2007, 11 points" if args.interpolation == "11point" else "area under the curve"
-    say(f"IoU > {args.iou:g}, {kind}; {measured.images_per_second:.2f} pictures/s ({measured.seconds:.1f} s)")
-    if args.json is not None:
-        save_json(_record(args, split, data, measured, model), args.json)
-        say(f"JSON: {args.json}")
-    if args.pictures is not None:
-        _draw(args.pictures, data, measured, args.picture_score)
-        say(f"Pictures: {args.pictures}, the first {min(_ON_SHEET, len(data))} on {args.pictures / 'sheet.png'}")
+    print_scores(measured, errors, args.picture_score)
+    record = _record(args, metric, split, data, measured, errors, model)
+    _save(args, metric, split, data, measured, errors, record)
     return 0
 
 
+def _check(args: argparse.Namespace) -> None:
+    """Mistakes are told before the pictures are looked at, not after."""
+    if not 0 < args.iou <= 1:
+        raise ValueError(f"--iou {args.iou:g}: give an overlap above 0 and up to 1")
+    if args.worst < 1:
+        raise ValueError(f"--worst {args.worst}: give a number from 1 on")
+    if args.limit is not None and args.limit < 1:
+        raise ValueError(f"--limit {args.limit}: give a number from 1 on")
+
+
 def _record(
-    args: argparse.Namespace, split: str | None, data: DetectionDataset, measured: Evaluation, model: object
+    args: argparse.Namespace,
+    metric: str,
+    split: str | None,
+    data: DetectionDataset,
+    measured: Evaluation,
+    errors: ErrorReport,
+    model: keras.Model,
 ) -> dict[str, object]:
     return {
         "model": describe(model),
@@ -95,13 +138,47 @@ def _record(
         "data": args.data,
         "split": split,
         "images": len(data),
+        "metric": metric,
         **measured.result.to_dict(),
+        "errors": {"score": args.picture_score, **errors.to_dict()},
         "score_threshold": args.score,
         "batch": args.batch,
         "seconds": round(measured.seconds, 3),
         "images_per_second": round(measured.images_per_second, 3),
         "command": args.command_line,
     }
+
+
+def _save(
+    args: argparse.Namespace,
+    metric: str,
+    split: str | None,
+    data: DetectionDataset,
+    measured: Evaluation,
+    errors: ErrorReport,
+    record: dict[str, object],
+) -> None:
+    """Write what was asked for, and say where it is."""
+    from zoo.cli.evaluate_report import write_report
+    from zoo.datasets.result_files import save_coco_results, save_voc_results
+    from zoo.files import save_json
+
+    if args.json is not None:
+        save_json(record, args.json)
+        say(f"JSON: {args.json}")
+    if args.results is not None:
+        if metric == "coco":
+            save_coco_results(args.results, measured.triples, data)
+            say(f"Results for COCO's server: {args.results}")
+        else:
+            # A split may be called 2007/test.
+            paths = save_voc_results(args.results, measured.triples, data, (split or "test").rpartition("/")[2])
+            say(f"Results for VOC's server: {paths[0]} and so on, {len(paths)} classes")
+    if args.report is not None:
+        write_report(args.report, data, measured, errors, record, args.worst)
+    if args.pictures is not None:
+        _draw(args.pictures, data, measured, args.picture_score)
+        say(f"Pictures: {args.pictures}, the first {min(_ON_SHEET, len(data))} on {args.pictures / 'sheet.png'}")
 
 
 def _draw(folder: Path, data: DetectionDataset, measured: Evaluation, score: float) -> None:
