@@ -7,11 +7,12 @@ import sys
 from collections.abc import Sequence
 
 from zoo import __version__
-from zoo.cli import data_commands, detect, evaluate, models, train
+from zoo.cli import convert, data_commands, detect, doctor, evaluate, models, train
 from zoo.cli.console import import_tensorflow_quietly, warn
 
 _EXAMPLES = """examples:
   zoo list vgg                                      models with vgg in their name
+  zoo doctor VOC_FOLDER --html report.html          what is wrong with a data set
   zoo detect digits:5                               the shipped detector on an embedded test scene
   zoo detect photos/ --weights runs/cells           your own detector on a folder
   zoo train --data VOC_FOLDER --model NAME --minutes 30 --out runs/cells
@@ -31,7 +32,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"zoo {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for part in (models, detect, train, evaluate, data_commands):
+    for part in (models, detect, train, evaluate, data_commands, doctor, convert):
         part.add_commands(commands)
     for command in commands.choices.values():
         command.add_argument("--debug", action="store_true", help="show the traceback of an error")

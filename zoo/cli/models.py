@@ -42,7 +42,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=VALUE",
         action="append",
         default=[],
-        type=_option,
+        type=option_pair,
         help="an option of the model as a Python value, such as 'anchor_sides=(24, 48, 96)'; may be repeated",
     )
 
@@ -67,7 +67,8 @@ def describe(model: keras.Model) -> str:
     return f"{(meta and meta.model) or model.name} ({model.count_params():,} parameters)"
 
 
-def _option(text: str) -> tuple[str, Any]:
+def option_pair(text: str) -> tuple[str, Any]:
+    """NAME=VALUE of the command line; what is no Python value is a word."""
     name, equals, value = text.partition("=")
     if not equals or not name.isidentifier():
         raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
