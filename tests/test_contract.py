@@ -1,30 +1,65 @@
 """What every registered model has to do; a model added to the registry is tested here without further words."""
 
+import math
+
 import keras
 import numpy as np
 import pytest
 
 import zoo
 
-CLASSIFIERS = zoo.list_models(task="classification")
+# Networks for ImageNet, which detectors are built on; those for CIFAR-10 have tests of their own.
+CLASSIFIERS = [name for name in zoo.list_models(task="classification") if "include_top" in zoo.info(name).options]
 DETECTORS = zoo.list_models(task="detection")
 
-# Published counts, 1000 classes: Krizhevsky 2012 with two groups, Simonyan 2015, keras.applications. ResNet-18 is
-# torchvision's 11,689,512 plus what keras.applications' layout has besides: a bias and two moving statistics for
-# each of the 4,800 channels that are normalised. Faster R-CNN on VGG-16 is the sum over py-faster-rcnn's layers.
+
+def layers_of(*shapes: tuple[int, ...]) -> int:
+    """Parameters of layers with kernels of these shapes, the outputs last, and as many biases as outputs."""
+    return sum(math.prod(shape) + shape[-1] for shape in shapes)
+
+
+def faster_rcnn(convolutions: int, channels: int, rpn: int, bins: int, fc6: int, fc7: int) -> int:
+    """Parameters of a detector as py-faster-rcnn defines it, nine anchors and VOC's 21 classes; and a step counter."""
+    own = layers_of((9 * channels, rpn), (rpn, 18), (rpn, 36))
+    head = layers_of((bins * bins * channels, fc6), (fc6, fc7), (fc7, 21), (fc7, 84))
+    return convolutions + own + head + 1
+
+
+# Sums over the layers that papers and releases give. Grouped kernels see half of the channels.
+ALEXNET_CONVOLUTIONS = layers_of((363, 96), (25 * 48, 256), (9 * 256, 384), (9 * 192, 384), (9 * 192, 256))
+ONE_TOWER_CONVOLUTIONS = layers_of((363, 64), (25 * 64, 192), (9 * 192, 384), (9 * 384, 256), (9 * 256, 256))
+VGG_M_CONVOLUTIONS = layers_of((147, 96), (25 * 96, 256), (9 * 256, 512), (9 * 512, 512), (9 * 512, 512))
+VGG11_CONVOLUTIONS = layers_of(
+    *((9 * a, b) for a, b in ((3, 64), (64, 128), (128, 256), (256, 256), (256, 512), *[(512, 512)] * 3))
+)
+# Published counts, 1000 classes: Krizhevsky 2012 with two groups, Simonyan 2015, keras.applications. ResNet-18 and -34
+# and AlexNet's one tower are torchvision's, the ResNets with what keras.applications' layout has besides: a bias and
+# two moving statistics for each of the 4,800 or 8,512 channels that are normalised.
 PUBLISHED = {
     "alexnet": 60_965_224,
+    "caffenet": 60_965_224,
+    "alexnet_one_tower": 61_100_840,
+    "vgg_cnn_m_1024": VGG_M_CONVOLUTIONS + layers_of((18432, 4096), (4096, 1024), (1024, 1000)),
+    "vgg11": 132_863_336,
+    "vgg13": 133_047_848,
     "vgg16": 138_357_544,
     "vgg19": 143_667_240,
     "resnet18": 11_689_512 + 3 * 4_800,
+    "resnet34": 21_797_672 + 3 * 8_512,
     "resnet50": 25_636_712,
     "resnet101": 44_707_176,
     "resnet152": 60_419_944,
-    # Thirteen convolutions, RPN (3x3, scores, deltas), fc6, fc7, scores and deltas of 21 classes, the step counter.
-    "faster_rcnn_vgg16": 14_714_688
-    + (4608 * 512 + 512 + 512 * 18 + 18 + 512 * 36 + 36)
-    + (25088 * 4096 + 4096 + 4096 * 4096 + 4096 + 4096 * 21 + 21 + 4096 * 84 + 84)
-    + 1,
+    # keras.applications' counts without the top; the RPN of AlexNet and its kind is 256 wide, as ZF's.
+    "faster_rcnn_alexnet": faster_rcnn(ALEXNET_CONVOLUTIONS, 256, 256, 6, 4096, 4096),
+    "faster_rcnn_caffenet": faster_rcnn(ALEXNET_CONVOLUTIONS, 256, 256, 6, 4096, 4096),
+    "faster_rcnn_alexnet_one_tower": faster_rcnn(ONE_TOWER_CONVOLUTIONS, 256, 256, 6, 4096, 4096),
+    "faster_rcnn_vgg_cnn_m_1024": faster_rcnn(VGG_M_CONVOLUTIONS, 512, 512, 6, 4096, 1024),
+    "faster_rcnn_vgg11": faster_rcnn(VGG11_CONVOLUTIONS, 512, 512, 7, 4096, 4096),
+    "faster_rcnn_vgg13": faster_rcnn(
+        VGG11_CONVOLUTIONS + layers_of((9 * 64, 64), (9 * 128, 128)), 512, 512, 7, 4096, 4096
+    ),
+    "faster_rcnn_vgg16": faster_rcnn(14_714_688, 512, 512, 7, 4096, 4096),
+    "faster_rcnn_vgg19": faster_rcnn(20_024_384, 512, 512, 7, 4096, 4096),
 }
 SMALL = {
     "short": 96,
@@ -35,6 +70,12 @@ SMALL = {
     "head_samples": 16,
 }
 NAMES = ("circle", "square", "star")
+
+
+def small(name: str) -> dict[str, object]:
+    """Options for small pictures, with narrow hidden layers: the default widths have their own test."""
+    width = zoo.info(name).options["head_units"]
+    return {**SMALL, "head_units": 256 if isinstance(width, int) else (256, 128)}
 
 
 def pictures(seed: int = 0) -> list[np.ndarray]:
@@ -87,7 +128,7 @@ def gradients(model, loss_of) -> dict[str, float]:
 
 
 def test_every_backbone_has_its_detector():
-    assert {"alexnet", "vgg16", "vgg19", "resnet50", "resnet101", "resnet152"} <= set(CLASSIFIERS)
+    assert set(CLASSIFIERS) == {name for name in PUBLISHED if not name.startswith("faster_rcnn_")}
     assert {f"faster_rcnn_{name}" for name in CLASSIFIERS} <= set(DETECTORS)
 
 
@@ -127,7 +168,7 @@ def test_feature_extractor_names_its_stages_and_strides(name):
 def test_detector(name, tmp_path):
     keras.utils.set_random_seed(0)
     check_default_count(name)
-    model = zoo.get(name, classes=NAMES, **SMALL)
+    model = zoo.get(name, classes=NAMES, **small(name))
     sharpen(model)
 
     # Alone, and in a mixed list: the same.
@@ -174,6 +215,6 @@ def test_detector(name, tmp_path):
     del loaded
     (tmp_path / "model.keras").unlink()
     model.save_weights(tmp_path / "model.weights.h5")
-    other = zoo.get(name, classes=NAMES, **SMALL)
+    other = zoo.get(name, classes=NAMES, **small(name))
     other.load_weights(tmp_path / "model.weights.h5")
     assert_same(other.detect(images[1]), alone[1])
