@@ -80,6 +80,13 @@ def test_version_is_that_of_the_distribution():
         "sheets",
         "inputs",
         "training.schedule",
+        "training.coco_map",
+        "training.detection_metric",
+        "datasets.voc_metrics",
+        "datasets.coco_metrics",
+        "datasets.proposal_recall",
+        "datasets.errors",
+        "datasets.result_files",
     ],
 )
 def test_examples_in_docstrings_are_true(name):
