@@ -16,8 +16,8 @@ _SHOWN = 12  # names listed of each kind of fault
 class Converted(Mapping[str, np.ndarray]):
     """Our variables by name, each read from the file and rearranged when it is asked for; nothing is kept."""
 
-    def __init__(self, file: ArrayFile, arrays: Mapping[str, Array], shapes: Shapes):
-        self.file, self.arrays, self.shapes = file, dict(arrays), dict(shapes)
+    def __init__(self, file: ArrayFile, layout: Layout, arrays: Mapping[str, Array], shapes: Shapes):
+        self.file, self.layout, self.arrays, self.shapes = file, layout, dict(arrays), dict(shapes)
 
     def __getitem__(self, name: str) -> np.ndarray | Rows:
         """Read one variable's arrays and rearrange them."""
@@ -32,6 +32,19 @@ class Converted(Mapping[str, np.ndarray]):
     def __len__(self) -> int:
         """How many variables there are."""
         return len(self.arrays)
+
+    @property
+    def constant(self) -> list[str]:
+        """Variables that the file has no array for: zero, or starting anew."""
+        return [name for name, array in self.arrays.items() if not array.names]
+
+    @property
+    def ignored(self) -> dict[str, list[str]]:
+        """The file's arrays that carry no weight, by the reason."""
+        reasons: dict[str, list[str]] = {}
+        for name, reason in self.layout.ignored(self.file.shapes).items():
+            reasons.setdefault(reason, []).append(name)
+        return reasons
 
 
 def convert_arrays(
@@ -84,7 +97,7 @@ def convert_arrays(
             f"{file.path} ({layout.about}) does not fit the model {model}. {'. '.join(faults)}. "
             "Is it for another model, or made with other classes or options?"
         )
-    return Converted(file, arrays, shapes)
+    return Converted(file, layout, arrays, shapes)
 
 
 def fits(layout: Layout, model: str, wanted: Shapes, file: ArrayFile, names: Collection[str]) -> bool:
