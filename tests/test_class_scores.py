@@ -224,30 +224,35 @@ def test_an_averaging_network_averages_over_windows():
     np.testing.assert_allclose(score_map(model, 16)(image)[0], windows @ kernel + bias, atol=1e-5)
 
 
+@pytest.fixture(scope="module")
+def vgg16():
+    return zoo.get("vgg16", classes=10)
+
+
 @pytest.mark.parametrize("name", ["alexnet", "vgg16", "resnet18", "resnet20"])
-def test_a_picture_of_the_networks_own_size_gives_the_same(name):
-    model = zoo.get(name, classes=10)
+def test_a_picture_of_the_networks_own_size_gives_the_same(name, request):
+    model = request.getfixturevalue("vgg16") if name == "vgg16" else zoo.get(name, classes=10)
     for layer in model.layers:  # so that a bias in the wrong place would show
         if isinstance(layer, keras.layers.Dense):
             layer.bias.assign(np.linspace(-1, 1, layer.units))
     side = model.input_shape[1] or 224
     image = np.random.default_rng(0).integers(0, 256, (1, side, side, 3), dtype=np.uint8)
-    whole = fully_convolutional(model)
-    np.testing.assert_allclose(whole(image), model(image), atol=1e-5)
     scores = np.asarray(keras.Model(model.input, model.layers[-2].output)(image))
     assert score_map(model)(image).shape == (1, 1, 1, 10)
     np.testing.assert_allclose(score_map(model)(image)[:, 0, 0], scores, atol=1e-5 * np.abs(scores).max())
+    whole = fully_convolutional(model)
+    np.testing.assert_allclose(whole(image), softmax(scores), atol=1e-5)
     assert whole.count_params() == model.count_params()
     assert {id(v) for v in whole.variables} == {id(v) for v in model.variables}
 
 
-def test_vgg_slides_its_dense_layers_over_the_features():
+def test_vgg_slides_its_dense_layers_over_the_features(vgg16):
     """A picture of 256 pixels gives 2 x 2 scores: those of the 7 x 7 windows of pool5.
 
     They are not the scores of the picture's four 224 x 224 windows: these see zeros where the picture goes on. Only
     cells whose view does not reach a window's edge are the same, and fc6 sees the others too.
     """
-    model = zoo.get("vgg16", classes=10)
+    model = vgg16
     image = np.random.default_rng(0).integers(0, 256, (1, 256, 256, 3), dtype=np.uint8)
     pool = keras.Model(model.input, model.get_layer("pool5").output)
     features = np.asarray(_features(model, "pool5")(image))

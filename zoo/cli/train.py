@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from zoo.cli.classes import AUGMENTATIONS
 from zoo.cli.console import say
 from zoo.cli.data import add_data_option, is_digits, train_and_val
 from zoo.cli.models import add_model_options, describe
@@ -93,6 +94,18 @@ def _add_augmentation(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--rotate90", action="store_true", help="turn by multiples of 90 degrees")
     group.add_argument("--scale-jitter", type=float, nargs=2, metavar=("LOW", "HIGH"), help="random scale")
     group.add_argument("--colour-jitter", type=float, default=0.0, metavar="SHARE", help="contrast and brightness (0)")
+    group.add_argument(
+        "--augmentation",
+        choices=AUGMENTATIONS,
+        help="of a classifier's pictures: the recipe's, or crop-flip for 32 pixels and scale-crop for photographs",
+    )
+    group.add_argument(
+        "--short",
+        type=int,
+        nargs="+",
+        metavar="N",
+        help="short side of photographs that a classifier's crops are taken from, or the least and the greatest",
+    )
     group.add_argument("--workers", type=int, default=2, metavar="N", help="batches prepared at the same time (2)")
     group.add_argument("--pad-multiple", type=int, default=1, metavar="N", help="round picture sides up to this (1)")
     group.add_argument("--cache", action="store_true", help="keep decoded pictures in memory")
@@ -120,24 +133,27 @@ def _train(args: argparse.Namespace) -> int:
     if args.model is None:
         raise ValueError(f"give --model NAME; detectors: {', '.join(zoo.list_models(task='detection')) or 'none'}")
     detector = zoo.info(args.model).task == "detection"
-    recipe, batch, steps = _recipe(args, 2 if detector else 128)
-    batches, val = _detection_data(args, batch) if detector else _classification_data(args, batch)
-    classes = batches.source.classes
+    recipe, batch, length = _recipe(args, 2 if detector else 128)
+    if detector:
+        batches, val = _detection_data(args, batch)
+        data = batches.source
+    else:
+        data, val = _classification_data(args)
+    classes = data.classes
     keras.utils.set_random_seed(args.seed)
     with _precision(args.precision):
         model = zoo.get(args.model, weights=args.weights, classes=classes, **dict(args.option))
+    if not detector:
+        batches = _class_batches(args, model.input_shape[1] or 224, data, batch)
     say(f"Model: {describe(model)}")
-    say(f"Data: {len(batches.source)} pictures to train, {0 if val is None else len(val)} to validate")
+    say(f"Data: {len(data)} pictures to train, {0 if val is None else len(val)} to validate")
     say(f"Classes: {', '.join(classes[:40])}{' ...' if len(classes) > 40 else ''}")
-    no_length = args.epochs is None and args.steps is None and args.minutes is None
     train(
         model,
         batches,
         val,
         out=args.out,
-        epochs=_EPOCHS if no_length and steps is None else args.epochs,
-        steps=steps if no_length else args.steps,
-        minutes=args.minutes,
+        **length,
         recipe=recipe,
         val_every=args.val_every,
         keep=args.keep,
@@ -156,15 +172,17 @@ def _train(args: argparse.Namespace) -> int:
     return 0
 
 
-def _recipe(args: argparse.Namespace, batch: int) -> tuple[Recipe, int, int | None]:
-    """Settings, batch size and length in steps: the named recipe's or the defaults, with what was given in place."""
+def _recipe(args: argparse.Namespace, batch: int) -> tuple[Recipe, int, dict[str, float]]:
+    """Settings, batch size and length: the named recipe's or the defaults, with what was given in place."""
     from zoo.training.fit import Recipe
     from zoo.training.recipes import named_recipe
 
-    recipe, steps = Recipe(), None
+    recipe, length = Recipe(), {"epochs": _EPOCHS}
     if args.recipe is not None:
         named = named_recipe(args.recipe)
-        recipe, batch, steps = named.recipe, named.batch_size, named.steps
+        recipe, batch, length = named.recipe, named.batch_size, named.length
+    asked = {"epochs": args.epochs, "steps": args.steps, "minutes": args.minutes}
+    length = {name: value for name, value in asked.items() if value is not None} or length
     given = {
         "learning_rate": args.lr,
         "momentum": args.momentum,
@@ -176,12 +194,14 @@ def _recipe(args: argparse.Namespace, batch: int) -> tuple[Recipe, int, int | No
         "ema": args.ema,
     }
     given = {name: value for name, value in given.items() if value is not None}
-    return replace(recipe, seed=args.seed, **given), batch if args.batch is None else args.batch, steps
+    return replace(recipe, seed=args.seed, **given), batch if args.batch is None else args.batch, length
 
 
 def _detection_data(args: argparse.Namespace, batch: int) -> tuple[Batches, DetectionDataset | None]:
     from zoo.datasets.pipeline import Batches
 
+    if args.augmentation is not None or args.short is not None:
+        raise ValueError("--augmentation, --short: for classifiers only")
     data, val = train_and_val(args.data, args.split, args.val_split)
     batches = Batches(
         data,
@@ -199,8 +219,8 @@ def _detection_data(args: argparse.Namespace, batch: int) -> tuple[Batches, Dete
     return batches, val
 
 
-def _classification_data(args: argparse.Namespace, batch: int) -> tuple[ClassBatches, ClassificationDataset | None]:
-    from zoo.cli.classes import class_batches, class_train_and_val
+def _classification_data(args: argparse.Namespace) -> tuple[ClassificationDataset, ClassificationDataset | None]:
+    from zoo.cli.classes import class_train_and_val
 
     unused = {
         "--vertical-flip": args.vertical_flip,
@@ -211,5 +231,15 @@ def _classification_data(args: argparse.Namespace, batch: int) -> tuple[ClassBat
     asked = [name for name, value in unused.items() if value]
     if asked:
         raise ValueError(f"{', '.join(asked)}: for detectors only")
-    data, val = class_train_and_val(args.data, args.split, args.val_split)
-    return class_batches(args.model, data, batch, args.seed, args.flip is not False, args.workers), val
+    return class_train_and_val(args.data, args.split, args.val_split)
+
+
+def _class_batches(args: argparse.Namespace, side: int, data: ClassificationDataset, batch: int) -> ClassBatches:
+    from zoo.cli.classes import class_batches
+    from zoo.training.recipes import named_recipe
+
+    augmentation = args.augmentation
+    if augmentation is None and args.recipe is not None:
+        augmentation = named_recipe(args.recipe).augmentation
+    flip = args.flip is not False
+    return class_batches(side, data, batch, args.seed, args.workers, flip, augmentation, args.short)
