@@ -5,6 +5,8 @@ The figures are their publishers'; none was measured here. Nothing is fetched be
 
 from __future__ import annotations
 
+from zoo.convert.detectors import CaffeFasterRCNN, ChainerFasterRCNN
+from zoo.detectors.voc_classes import VOC_CLASSES
 from zoo.imagenet import imagenet_classes
 from zoo.weights_entry import WeightsEntry
 
@@ -46,6 +48,13 @@ def _entries() -> dict[str, list[WeightsEntry]]:
         "resnet50": _resnets("resnet50", "2cb95161c43110f7111970584f804107", "25.1%", "24.8%"),
         "resnet101": _resnets("resnet101", "f1aeb4b969a6efcfb50fad2f0c20cfc5", "23.6%", "23.6%"),
         "resnet152": _resnets("resnet152", "100835be76be38e30d865e96f2aaae62", "23.4%", "23.2%"),
+        "faster_rcnn_vgg16": [
+            _chainer_detector("voc07", "2018_06_01", "c4411beaaff934b5c17e8ce8b74b0aa2", "VOC 2007 trainval", "70.6"),
+            _chainer_detector(
+                "voc0712", "2017_07_21", "b2268f7612817ac71011807a901ef506", "VOC 2007 and 2012 trainval", "74.7"
+            ),
+            _py_detector(),
+        ],
     }
 
 
@@ -125,4 +134,43 @@ def _onnx(folder: str, stem: str, size: int, sha256: str, accuracy: str) -> Weig
         source="the ONNX model zoo, which has them from BVLC's Caffe release through Caffe2",
         published_score=f"top-1 and top-5 accuracy {accuracy} {_VALIDATION} of 224 x 224 (option side=224)",
         preprocessing="BGR 0-255, minus (104, 117, 123); short side 256, the middle 227 x 227",
+    )
+
+
+def _chainer_detector(name: str, date: str, md5: str, trained_on: str, score: str) -> WeightsEntry:
+    file = f"faster_rcnn_vgg16_{name}_trained_{date}.npz"
+    return WeightsEntry(
+        name=name,
+        file=file,
+        url=f"{_CHAINERCV}/{file}",
+        md5=md5,
+        classes=VOC_CLASSES,
+        options=ChainerFasterRCNN().options("faster_rcnn_vgg16", {}),
+        layout="chainercv",
+        licence=f"MIT (ChainerCV); it started from others: {_CC_BY}",
+        source=f"ChainerCV, trained on {trained_on}; the md5 was recorded by a third party, not by the publisher",
+        published_score=f"mAP {score} (VOC 2007 test, 11 points)",
+        preprocessing="RGB 0-255, minus (122.7717, 115.9465, 102.9801); short side 600, long side at most 1000, sizes "
+        "rounded down, bilinear",
+    )
+
+
+def _py_detector() -> WeightsEntry:
+    return WeightsEntry(
+        name="voc07-py",
+        file="VGG16_faster_rcnn_final.caffemodel",
+        # The last address that the release's script gave. Users report it dead (py-faster-rcnn issues 542, 640 and
+        # 672): the message of a failed fetch says where to put the archive by hand.
+        url="https://dl.dropboxusercontent.com/s/o6ii098bu51d139/faster_rcnn_models.tgz",
+        member="faster_rcnn_models/VGG16_faster_rcnn_final.caffemodel",
+        md5="ac116844f66aefe29587214272054668",
+        classes=VOC_CLASSES,
+        options=CaffeFasterRCNN().options("faster_rcnn_vgg16", {}),
+        layout="caffe",
+        licence=f"MIT (py-faster-rcnn); it started from others: {_CC_BY}",
+        source="py-faster-rcnn's faster_rcnn_models.tgz (695 MB; its address is dead, so get it elsewhere and put it "
+        "into the cache by hand: the md5 is the authors'); trained in four steps on VOC 2007 trainval",
+        published_score="mAP 69.9 (VOC 2007 test, 11 points)",
+        preprocessing="BGR 0-255, minus (102.9801, 115.9465, 122.7717); short side 600, long side at most 1000, by one "
+        "factor, bilinear",
     )

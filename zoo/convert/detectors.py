@@ -16,8 +16,14 @@ from zoo.convert.networks import Names, plain_arrays
 from zoo.detectors.deltas import DELTA_DEVIATIONS
 
 _Change = Callable[[np.ndarray], np.ndarray]
-# Both references measure the least size of proposals in the original's pixels, and let all cells propose.
-_BOTH = {"min_size_in": "original", "edge_cells": True}
+# Both references measure the least size of proposals in the original's pixels, let all cells propose, and have the
+# paper's anchors. (Options of the model: an entry that holds them needs nothing else to be built as its release was.)
+_BOTH = {
+    "min_size_in": "original",
+    "edge_cells": True,
+    "anchor_sizes": (128, 256, 512),
+    "anchor_ratios": (0.5, 1, 2),
+}
 
 
 class ChainerFasterRCNN:

@@ -15,31 +15,10 @@ from zoo.backbones.vgg import vgg_parts
 from zoo.backbones.vgg_m import vgg_m_parts
 from zoo.detectors.faster_rcnn import FasterRCNN
 from zoo.detectors.preprocessing import Preprocessing
+from zoo.detectors.voc_classes import VOC_CLASSES
+from zoo.published import published_weights
 from zoo.registry import register
 from zoo.shipped import shipped_weights
-
-VOC_CLASSES = (
-    "aeroplane",
-    "bicycle",
-    "bird",
-    "boat",
-    "bottle",
-    "bus",
-    "car",
-    "cat",
-    "chair",
-    "cow",
-    "diningtable",
-    "dog",
-    "horse",
-    "motorbike",
-    "person",
-    "pottedplant",
-    "sheep",
-    "sofa",
-    "train",
-    "tvmonitor",
-)
 
 
 def assemble(
@@ -166,7 +145,7 @@ def _register(
         input="RGB 0-255, any size",
         preprocessing=Preprocessing().describe(),
         source="arXiv:1506.01497; constants of its Python release, py-faster-rcnn",
-        weights=shipped_weights(name),
+        weights=shipped_weights(name) + published_weights(name),
     )(builder)
     globals()[name] = builder
 
