@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from zoo.cli.console import progress, say
 from zoo.cli.data import add_data_option, evaluation_data
+from zoo.cli.evaluate_classes import add_class_options, check_detector_options, evaluate_classes
 from zoo.cli.models import add_model_options, describe, trained_model
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         metavar="S",
         help="least score drawn, and counted among the errors (default: .5)",
     )
+    add_class_options(parser)
     parser.set_defaults(run=_evaluate)
 
 
@@ -84,9 +86,8 @@ def _evaluate(args: argparse.Namespace) -> int:
     _check(args)
     model = trained_model(args)
     if not hasattr(model, "detect"):
-        from zoo.cli.evaluate_classes import evaluate_classes
-
         return evaluate_classes(args, model)
+    check_detector_options(args)
     data, split = evaluation_data(args.data, args.split, model.classes)
     if args.limit is not None:
         data = data.subset(range(min(args.limit, len(data))))

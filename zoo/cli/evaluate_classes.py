@@ -3,48 +3,107 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from zoo.cli.classes import class_evaluation_data
 from zoo.cli.console import out, progress, say, table
-from zoo.cli.data import tell_notes
-from zoo.cli.models import describe
+from zoo.cli.models import describe, trained_model
 
 if TYPE_CHECKING:
     import keras
 
+    from zoo.datasets.class_records import ClassificationDataset
+    from zoo.training.classify import ClassScores
+
 _ROWS = 20  # classes in the table; of more, the worst
 
 
-def evaluate_classes(args: argparse.Namespace, model: keras.Model) -> int:
-    """Measure the classifier ``model`` on ``--data``."""
-    from zoo.datasets.class_sources import class_splits, load_classes
-    from zoo.files import save_json
-    from zoo.training.classify import evaluate_classifier
+def add_class_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``zoo eval`` that are for classifiers only."""
+    group = parser.add_argument_group("classifiers")
+    group.add_argument(
+        "--views",
+        choices=("centre", "ten-crop", "dense"),
+        help="what of a picture is looked at: its middle (default), ten crops, or all of it (fully convolutional)",
+    )
+    group.add_argument(
+        "--short", type=int, metavar="N", help="short side that crops are taken from (256 for networks of 224 pixels)"
+    )
+    group.add_argument(
+        "--scales",
+        type=int,
+        nargs="+",
+        metavar="N",
+        help="short sides for dense, averaged; the papers: 256 384 512 (VGG), 224 256 384 480 640 (ResNet); by "
+        "default the one for crops",
+    )
+    group.add_argument("--no-mirror", action="store_true", help="dense: without mirrored pictures")
+    group.add_argument(
+        "--ensemble",
+        nargs="+",
+        default=[],
+        metavar="NAME|PATH",
+        help="more weights, whose probabilities are averaged with those of --weights",
+    )
 
-    known = class_splits(args.data)
-    split = args.split or next((name for name in ("test", "val", "validation") if name in known), None)
-    names = tuple(model.zoo_meta.classes) or None
-    data = load_classes(args.data, split, names)
-    tell_notes(data)
+
+def check_detector_options(args: argparse.Namespace) -> None:
+    """Raise if an option for classifiers was given together with a detector."""
+    given = {
+        "--views": args.views,
+        "--short": args.short,
+        "--scales": args.scales,
+        "--no-mirror": args.no_mirror,
+        "--ensemble": args.ensemble,
+    }
+    asked = [name for name, value in given.items() if value]
+    if asked:
+        raise ValueError(f"{', '.join(asked)}: for classifiers only")
+
+
+def evaluate_classes(args: argparse.Namespace, model: keras.Model) -> int:
+    """Measure the classifier ``model`` on ``--data``, together with those of ``--ensemble``."""
+    from zoo.files import save_json
+    from zoo.training.classify import average_scores
+
+    _check(args)
+    data, split = class_evaluation_data(args.data, args.split, tuple(model.zoo_meta.classes) or None)
     if args.limit is not None:
         # Spread over the classes, which folders list one after the other.
         data = data.subset(np.linspace(0, len(data) - 1, min(args.limit, len(data))).round().astype(int))
-    with progress("measuring") as bar:
-        task = bar.add_task("", total=len(data))
-        scores = evaluate_classifier(model, data, progress=lambda count: bar.advance(task, count))
-    say(f"{describe(model)} on {data.name}: {len(data)} pictures")
+    scores, names = _measure(args, model, data), [describe(model)]
+    members = [scores]
+    for weights in args.ensemble:
+        member = trained_model(argparse.Namespace(**{**vars(args), "weights": weights}))
+        names.append(describe(member))
+        members.append(_measure(args, member, data))
+    if len(members) > 1:
+        for name, each in zip(names, members, strict=True):
+            say(f"{name}: top-1 error {each.top1_error:.2%}, top-5 error {each.top5_error:.2%}")
+        scores = average_scores(members, data.labels)
+    say(f"{' + '.join(names)} on {data.name}: {len(data)} pictures, {_told(args)}")
     out.print(_worst(scores.classes, scores.confusion))
     speed = len(data) / scores.seconds
     say(f"Top-1 error {scores.top1_error:.2%}, top-5 error {scores.top5_error:.2%}; {speed:.0f} pictures/s")
     if args.json is not None:
         record = {
-            "model": describe(model),
+            "model": " + ".join(names),
             "weights": args.weights,
+            "ensemble": args.ensemble,
+            "members": [
+                {"model": name, "top1_error": each.top1_error, "top5_error": each.top5_error}
+                for name, each in zip(names, members, strict=True)
+            ],
             "data": args.data,
             "split": split,
             "images": len(data),
+            "views": args.views or "centre",
+            "scales": args.scales,
+            "short": args.short,
+            "mirror": not args.no_mirror,
             **scores.to_dict(),
             "seconds": round(scores.seconds, 3),
             "command": args.command_line,
@@ -52,6 +111,46 @@ def evaluate_classes(args: argparse.Namespace, model: keras.Model) -> int:
         save_json(record, args.json)
         say(f"JSON: {args.json}")
     return 0
+
+
+def _check(args: argparse.Namespace) -> None:
+    dense = args.views == "dense"
+    if (args.scales or args.no_mirror) and not dense:
+        raise ValueError("--scales and --no-mirror belong to --views dense; crops have --short")
+    if args.short and dense:
+        raise ValueError("--short is for crops; give --scales with --views dense")
+
+
+def _measure(args: argparse.Namespace, model: keras.Model, data: ClassificationDataset) -> ClassScores:
+    """Test one model in the way that ``--views`` asks for."""
+    if hasattr(model, "detect"):
+        raise ValueError(f"{describe(model)} is a detector, which cannot be a member of an ensemble of classifiers")
+    with progress("measuring") as bar:
+        task = bar.add_task("", total=len(data))
+        return _tester(args, model)(model, data, progress=lambda count: bar.advance(task, count))
+
+
+def _tester(args: argparse.Namespace, model: keras.Model) -> Callable[..., ClassScores]:
+    from functools import partial
+
+    from zoo.datasets.class_views import CentreCrop, TenCrop
+    from zoo.training.classify import evaluate_classifier
+    from zoo.training.dense_test import evaluate_dense
+
+    side = model.input_shape[1] or 224
+    if args.views == "dense":
+        return partial(evaluate_dense, scales=args.scales or (round(side * 256 / 224),), mirror=not args.no_mirror)
+    view = TenCrop if args.views == "ten-crop" else CentreCrop
+    return partial(evaluate_classifier, views=view(side, args.short))
+
+
+def _told(args: argparse.Namespace) -> str:
+    """The way of testing in words."""
+    if args.views != "dense":
+        crops = "ten crops" if args.views == "ten-crop" else "the middle"
+        return crops + (f", short side {args.short}" if args.short else "")
+    scales = f", short side {', '.join(map(str, args.scales))}" if args.scales else ""
+    return f"all of each{scales}{'' if args.no_mirror else ', mirrored too'}"
 
 
 def _worst(classes: tuple[str, ...], confusion: np.ndarray) -> object:
