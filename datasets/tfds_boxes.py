@@ -174,7 +174,7 @@ def _fields(folder: Path, features: "tfds.features.FeaturesDict") -> _Fields:
         return next((key for key, each in inner.items() if isinstance(each, tfds.features.BBoxFeature)), None)
 
     found = {key: box for key, feature in features.items() if (box := boxes_in(feature)) is not None}
-    if not found or not isinstance(features.get("image"), tfds.features.Image):
+    if not found or not isinstance(dict(features.items()).get("image"), tfds.features.Image):
         raise AnnotationError(
             f"{folder}: is no detection set: it needs an image and a sequence of objects with a BBoxFeature; "
             f"its features are {', '.join(features)}"
