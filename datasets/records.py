@@ -17,7 +17,8 @@ class Sample:
         image_id: the picture's name within its data set.
         path: its file, or None where it is composed in memory.
         size: (height, width) in pixels.
-        boxes: (G, 4) float32, (x1, y1, x2, y2) in continuous pixels; G may be 0.
+        boxes: (G, 4) float64, (x1, y1, x2, y2) in continuous pixels; G may be 0. (Not float32: rounded, a box may
+            miss an overlap threshold that it reaches, and the metrics differ from the official ones.)
         classes: (G,) int32, index into the data set's ``classes`` (0-based, no background).
         difficult: (G,) bool, neither counted nor punished in evaluation.
         crowd: (G,) bool, a box around many objects.
@@ -36,7 +37,7 @@ class Sample:
 
     def __post_init__(self) -> None:
         """Arrays take their declared types; sizes that do not agree are refused."""
-        boxes = np.asarray(self.boxes, np.float32).reshape(-1, 4)
+        boxes = np.asarray(self.boxes, np.float64).reshape(-1, 4)
         fixed = {"boxes": boxes, "size": (int(self.size[0]), int(self.size[1]))}
         kinds = {"classes": np.int32, "difficult": bool, "crowd": bool}
         for name, dtype in (kinds if self.areas is None else {**kinds, "areas": np.float64}).items():

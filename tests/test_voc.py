@@ -44,7 +44,7 @@ def test_pixels_from_one_inclusive_become_continuous(voc):
     data = load_voc(voc.root)
     sample = data.sample(0)
     np.testing.assert_array_equal(sample.boxes, [[0, 0, 40, 30], [4, 6, 6, 20]])
-    assert sample.boxes.dtype == np.float32
+    assert sample.boxes.dtype == np.float64
     assert sample.classes.tolist() == [0, 1]
     assert sample.difficult.tolist() == [False, True]
     assert sample.size == (30, 40)
