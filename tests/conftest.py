@@ -1,0 +1,19 @@
+"""No test touches the network or the user's own cache of weights, unless it says so itself."""
+
+import os
+
+import pytest
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory):
+    """An empty ``ZOO_HOME`` for all tests, and no downloads; child processes inherit both."""
+    changed = {"ZOO_HOME": str(tmp_path_factory.mktemp("zoo-home")), "ZOO_OFFLINE": "1"}
+    before = {name: os.environ.get(name) for name in changed}
+    os.environ.update(changed)
+    yield
+    for name, value in before.items():
+        if value is None:
+            os.environ.pop(name)
+        else:
+            os.environ[name] = value
