@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from zoo.datasets.fast_images import read_image_fast
 from zoo.datasets.images import ImageError, read_image
 
 
@@ -100,7 +101,7 @@ class DetectionDataset:
         sample = self.sample(index)
         if sample.path is None:
             raise ValueError(f"{sample.image_id}: this data set has no picture for it")
-        image = read_image(sample.path)
+        image = read_image_fast(sample.path)
         if image.shape[:2] != sample.size:
             image = _as_annotated(image, sample)
         return image, sample
