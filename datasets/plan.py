@@ -1,10 +1,14 @@
 """Which pictures make up which batch, and how each is changed: arithmetic on (seed, epoch), no pixels."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from zoo.datasets.augment import Change
+
+# A canvas of this factor has 64 times the pixels.
+_MOST_EXPAND = 8
 
 
 @dataclass(frozen=True)
@@ -16,8 +20,11 @@ class Augmentation:
         vertical_flip: the same top to bottom (right for microscopes and satellites, wrong for street scenes).
         rotate90: turn by a random multiple of 90 degrees.
         scale_jitter: range of a factor on height and width, drawn evenly on a logarithmic scale. A model that
-            scales every picture to one short side undoes it.
+            scales every picture to one short side undoes it, unless the batches tell it the sizes: see ``short``
+            of `zoo.datasets.pipeline.Batches`.
         colour_jitter: contrast changes by up to this share, brightness by up to this share of 128 levels.
+        expand: half of the pictures are placed on a canvas larger by up to this factor (see `zoo.datasets.crops`).
+        crop: pictures are cut to parts whose sides are at least this share; 1 cuts nothing.
     """
 
     flip: bool = False
@@ -25,6 +32,8 @@ class Augmentation:
     rotate90: bool = False
     scale_jitter: tuple[float, float] | None = None
     colour_jitter: float = 0.0
+    expand: float = 1.0
+    crop: float = 1.0
 
     def __post_init__(self) -> None:
         """Refuse ranges that mean nothing."""
@@ -34,14 +43,27 @@ class Augmentation:
             )
         if not 0 <= self.colour_jitter < 1:
             raise ValueError(f"colour_jitter is a share from 0 to below 1, not {self.colour_jitter}")
+        if not 1 <= self.expand <= _MOST_EXPAND:
+            raise ValueError(f"expand is a factor from 1 (no zooming out) to {_MOST_EXPAND}, not {self.expand}")
+        if not 0 < self.crop <= 1:
+            raise ValueError(f"crop is the least share of a side, above 0 to 1 (no cropping), not {self.crop}")
+
+    @property
+    def windows(self) -> bool:
+        """Whether pictures are zoomed out or cropped."""
+        return self.expand > 1 or self.crop < 1
 
 
 @dataclass(frozen=True)
 class EpochPlan:
-    """One epoch: ``batches[k]`` are the picture indices of batch k, ``changes[k]`` what happens to each."""
+    """One epoch: ``batches[k]`` are the picture indices of batch k, ``changes[k]`` what happens to each.
+
+    ``shorts[k]`` is the short side to which its pictures are resized, or None.
+    """
 
     batches: list[np.ndarray]
     changes: list[list[Change]]
+    shorts: list[int | None]
 
 
 def make_plan(
@@ -52,6 +74,8 @@ def make_plan(
     shuffle: bool,
     fill: bool,
     augmentation: Augmentation,
+    shorts: Sequence[int] = (),
+    bucket: bool = True,
 ) -> EpochPlan:
     """Plan one epoch.
 
@@ -69,19 +93,29 @@ def make_plan(
             bucket.
         fill: whether every batch is full.
         augmentation: what may be changed.
+        shorts: one of these is drawn for each batch; empty for none.
+        bucket: whether wide and tall pictures are kept apart; without it, all pictures are one bucket.
     """
-    order_rng, change_rng = (
-        np.random.Generator(np.random.Philox(child)) for child in np.random.SeedSequence([seed, epoch]).spawn(2)
+    order_rng, change_rng, short_rng = (
+        np.random.Generator(np.random.Philox(child)) for child in np.random.SeedSequence([seed, epoch]).spawn(3)
     )
     batches: list[np.ndarray] = []
-    for bucket in buckets(sizes):
-        order = order_rng.permutation(bucket) if shuffle else bucket
+    for members in buckets(sizes) if bucket else [np.arange(len(sizes))]:
+        order = order_rng.permutation(members) if shuffle else members
         if fill and (short := -len(order) % batch_size):
             order = np.concatenate([order, np.resize(order, short)])
         batches += [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
     if shuffle:
         batches = [batches[place] for place in order_rng.permutation(len(batches))]
-    return EpochPlan(batches, [_draw(augmentation, len(batch), change_rng) for batch in batches])
+    drawn = [int(shorts[place]) for place in short_rng.integers(len(shorts), size=len(batches))] if shorts else None
+    changes = [_draw(augmentation, len(batch), change_rng) for batch in batches]
+    return EpochPlan(batches, changes, drawn or [None] * len(batches))
+
+
+def picture_rng(seed: int, epoch: int, step: int, row: int) -> np.random.Generator:
+    """The generator for one picture of one batch, independent of all others and of what `make_plan` draws."""
+    # make_plan's generators are the children (0,), (1,) and (2,) of the same seed.
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, epoch], spawn_key=(3, step, row))))
 
 
 def buckets(sizes: np.ndarray) -> list[np.ndarray]:

@@ -1,0 +1,84 @@
+"""Batches for TensorFlow: as a ``tf.data.Dataset``, and for each worker of a ``tf.distribute`` strategy."""
+
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+_X = ("images", "sizes", "image_id", "prepared_sizes")
+_DTYPES = {
+    "images": "uint8",
+    "sizes": "int32",
+    "image_id": "int32",
+    "prepared_sizes": "int32",
+    "boxes": "float32",
+    "classes": "int32",
+    "difficult": "bool",
+}
+
+
+class Source(Protocol):
+    """What is asked of `zoo.datasets.pipeline.Batches`."""
+
+    batch_size: int
+    steps_per_epoch: int
+    workers: int
+    error: Exception | None
+
+    def batch(self, epoch: int, step: int) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """One batch."""
+
+    def shapes(self) -> dict[str, tuple[int | None, ...]]:
+        """Static shapes."""
+
+    def shard(self, index: int, count: int) -> "Source":
+        """A part of every batch."""
+
+
+def as_dataset(batches: Source, start_epoch: int, repeat: bool, start_step: int) -> "tf.data.Dataset":
+    """See ``dataset`` of `zoo.datasets.pipeline.Batches`."""
+    import tensorflow as tf
+
+    shapes = batches.shapes()
+
+    def make(number: np.int64) -> list[np.ndarray]:
+        try:
+            x, y = batches.batch(*divmod(int(number), batches.steps_per_epoch))
+        except Exception as error:
+            batches.error = error
+            raise
+        return [{**x, **y}[name] for name in shapes]
+
+    def with_shapes(number: "tf.Tensor") -> tuple[dict[str, "tf.Tensor"], dict[str, "tf.Tensor"]]:
+        parts = tf.numpy_function(make, [number], [tf.as_dtype(_DTYPES[name]) for name in shapes])
+        for part, shape in zip(parts, shapes.values(), strict=True):
+            part.set_shape(shape)
+        named = dict(zip(shapes, parts, strict=True))
+        return {name: named[name] for name in shapes if name in _X}, {
+            name: named[name] for name in shapes if name not in _X
+        }
+
+    first = start_epoch * batches.steps_per_epoch + start_step
+    if repeat:
+        numbers = tf.data.Dataset.counter(first)
+    else:
+        numbers = tf.data.Dataset.range(first, (start_epoch + 1) * batches.steps_per_epoch)
+    return numbers.map(with_shapes, num_parallel_calls=batches.workers, deterministic=True).prefetch(2)
+
+
+def per_worker(
+    batches: Source, context: "tf.distribute.InputContext", start_epoch: int, start_step: int
+) -> "tf.data.Dataset":
+    """See ``per_worker`` of `zoo.datasets.pipeline.Batches`."""
+    import tensorflow as tf
+
+    mine = batches.shard(context.input_pipeline_id, context.num_input_pipelines)
+    data = as_dataset(mine, start_epoch, True, start_step)
+    replicas = context.num_replicas_in_sync // context.num_input_pipelines
+    if replicas > 1:
+        # Keras runs one step too many where the length is unknown, which it is after rebatch.
+        data = data.rebatch(context.get_per_replica_batch_size(batches.batch_size), drop_remainder=True)
+        data = data.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
+    return data

@@ -1,0 +1,75 @@
+"""What becomes of one picture of one batch: decided from sizes and boxes alone, then done to the pixels."""
+
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+
+from zoo.datasets.augment import Change, apply, scaled_size
+from zoo.datasets.crops import Window, cut, cut_boxes
+from zoo.datasets.records import Sample
+
+Size = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Steps:
+    """What to do with one picture, in this order.
+
+    Attributes:
+        window: the part that is shown, or None for all of it.
+        resized: (height, width) to resize that to, or None.
+        change: flips, turns and colours, and the scale unless ``resized`` holds it already.
+        size: (height, width) of the result.
+    """
+
+    window: Window | None
+    resized: Size | None
+    change: Change
+    size: Size
+
+
+def plan_steps(size: Size, window: Window | None, change: Change, short: int | None, long: int) -> Steps:
+    """The steps for a picture of ``size``.
+
+    With ``short``, the change's scale comes on top of the size that `prepared_size` gives, in one resizing.
+    """
+    height, width = size if window is None else (window[3] - window[1], window[2] - window[0])
+    resized = None
+    if short is not None:
+        resized = scaled_size(*prepared_size(height, width, short, long), change.scale)
+        change = replace(change, scale=1.0)
+    height, width = resized or scaled_size(height, width, change.scale)
+    return Steps(window, resized, change, (width, height) if change.quarter_turns % 2 else (height, width))
+
+
+def prepared_size(height: int, width: int, short: int, long: int) -> Size:
+    """The size at which the short side is ``short``, or the long side ``long`` where it would exceed that.
+
+    Girshick 2015, section 5.2. Sides are rounded to whole pixels, halves up. One side is exactly ``short`` or
+    ``long``, so that a model with the same two numbers leaves the picture as it is.
+
+    >>> prepared_size(480, 640, 600, 1000), prepared_size(333, 999, 600, 1000)
+    ((600, 800), (333, 1000))
+    """
+    small, large = min(height, width), max(height, width)
+    target, side = (short, small) if short * large <= long * small else (long, large)
+    return tuple(max((2 * target * each + side) // (2 * side), 1) for each in (height, width))
+
+
+def prepare(steps: Steps, image: np.ndarray, sample: Sample) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Picture (H, W, 3) uint8 after the steps, its boxes (K, 4) float32, and which of the sample's they are: (G,).
+
+    Pixels are interpolated as a model's own resizing does (bilinear, centres at halves, no antialiasing), but
+    rounded to whole levels.
+    """
+    boxes, kept = np.array(sample.boxes, np.float32), np.ones(len(sample), bool)
+    if steps.window is not None:
+        image = cut(image, steps.window)
+        boxes, kept = cut_boxes(boxes, sample.crowd, steps.window)
+    if steps.resized is not None and steps.resized != image.shape[:2]:
+        height, width = steps.resized
+        boxes = boxes * np.array([width / image.shape[1], height / image.shape[0]] * 2, np.float32)
+        image = cv2.resize(np.ascontiguousarray(image), (width, height), interpolation=cv2.INTER_LINEAR)
+    image, boxes = apply(steps.change, image, boxes)
+    return image, boxes, kept
