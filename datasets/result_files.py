@@ -93,7 +93,7 @@ def save_coco_results(
         boxes[:, 2:] -= boxes[:, :2]
         for box, score, label in zip(boxes.tolist(), scores.tolist(), labels, strict=True):
             row = {"image_id": int(sample.image_id), "category_id": int(categories[label])}
-            rows.append({**row, "bbox": [round(side, 6) for side in box], "score": round(score, 9)})
+            rows.append({**row, "bbox": box, "score": score})
     with save_atomically(path) as aside:
         aside.write_text(json.dumps(rows), encoding="utf-8")
     return Path(path)

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from coco_official import NAMES, as_annotations, as_results, assert_equal, det, official, one, problem
 
-from zoo.datasets import coco_matching
+from zoo.datasets import coco_matching, load
 from zoo.datasets.coco_metrics import FIGURES, evaluate_coco
 from zoo.datasets.digits import digit_scenes
 from zoo.datasets.records import Sample
+from zoo.datasets.result_files import save_coco_results
 
 
 def test_equals_pycocotools_on_random_problems():
@@ -35,45 +36,34 @@ def test_equals_pycocotools_on_random_problems():
     assert ((spread > 0.05) & (spread < 0.95)).sum(axis=0).min() > 60, dict(zip(FIGURES, spread, strict=True))
 
 
-def test_equals_pycocotools_on_coco128_with_its_objects_moved():
+def test_equals_pycocotools_on_coco128_with_its_objects_moved(tmp_path):
+    """From the file through the loader to the twelve figures, and from the result file to those of pycocotools."""
     shared = os.environ.get("ZOO_SHARED_DATA")
-    file = Path(shared or ".") / "coco128" / "instances.json"
-    if not shared or not file.is_file():
+    folder = Path(shared or ".") / "coco128"
+    if not shared or not (folder / "instances.json").is_file():
         pytest.skip("needs the coco128 data set: set ZOO_SHARED_DATA to the folder that holds it")
-    annotations = json.loads(file.read_text())
+    annotations = json.loads((folder / "instances.json").read_text())
     rng = np.random.default_rng(0)
     # The file has no crowds, and its areas are those of the boxes: made up, so that both rules have their say.
     for thing in annotations["annotations"]:
         thing["iscrowd"] = int(rng.random() < 0.03)
         thing["area"] *= rng.uniform(0.4, 1.0)
-    categories = [thing["id"] for thing in annotations["categories"]]
-    samples, found, results = [], [], []
-    for image in annotations["images"]:
-        mine = [thing for thing in annotations["annotations"] if thing["image_id"] == image["id"]]
-        xywh = np.array([thing["bbox"] for thing in mine]).reshape(-1, 4)
-        truth = np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1)
-        labels = np.array([categories.index(thing["category_id"]) for thing in mine], int)
-        sample = Sample(
-            str(image["id"]),
-            None,
-            (image["height"], image["width"]),
-            truth,
-            labels,
-            np.zeros(len(mine)),
-            [thing["iscrowd"] for thing in mine],
-            [thing["area"] for thing in mine],
-        )
-        samples.append(sample)
-        twice = np.concatenate([truth, truth])
-        sides = np.concatenate([xywh[:, 2:]] * 4, axis=1).reshape(-1, 4)
+    (tmp_path / "instances.json").write_text(json.dumps(annotations))
+    data = load(tmp_path / "instances.json", images=folder / "images")
+    assert len(data) == 128
+    found = []
+    for sample in data.samples:
+        twice = np.concatenate([sample.boxes, sample.boxes])
+        sides = np.tile(twice[:, 2:] - twice[:, :2], 2)
         moved = twice + rng.normal(0, 0.08, twice.shape) * sides
         moved[:, 2:] = np.maximum(moved[:, 2:], moved[:, :2] + 1)
-        guesses = np.where(rng.random(len(twice)) < 0.9, np.concatenate([labels, labels]), rng.integers(80))
+        right = np.concatenate([sample.classes, sample.classes])
+        guesses = np.where(rng.random(len(twice)) < 0.9, right, rng.integers(0, 80, len(twice)))
         found.append((moved, np.round(rng.random(len(twice)), 2), guesses))
-        results += as_results([found[-1]], [sample], categories)
-    result = evaluate_coco(found, samples, [str(number) for number in categories])
+    result = evaluate_coco(found, data)
     assert 0.1 < result.figures["AP"] < 0.9
-    # The official tool reads the file's own numbers, with all their digits.
+    # The official tool reads the file's own numbers, with all their digits, and scores a result file.
+    results = json.loads(save_coco_results(tmp_path / "results.json", found, data).read_text())
     assert_equal(result, official(annotations, results))
 
 
