@@ -177,7 +177,7 @@ def _fields(folder: Path, features: "tfds.features.FeaturesDict") -> _Fields:
     if not found or not isinstance(dict(features.items()).get("image"), tfds.features.Image):
         raise AnnotationError(
             f"{folder}: is no detection set: it needs an image and a sequence of objects with a BBoxFeature; "
-            f"its features are {', '.join(features)}"
+            f"its features are {', '.join(sorted(features))}"
         )
     objects = "objects" if "objects" in found else next(iter(found))
     inner = features[objects].feature

@@ -198,7 +198,7 @@ def test_what_is_not_there_is_answered_with_what_to_place_where(monkeypatch, tmp
 
 
 def test_sets_without_boxes(tmp_path):
-    with pytest.raises(AnnotationError, match=r"is no detection set: .* its features are label, image"):
+    with pytest.raises(AnnotationError, match=r"is no detection set: .* its features are image, label"):
         load(f"tfds:{prepare(Plain, tmp_path)}")
 
 
