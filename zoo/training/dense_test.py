@@ -112,6 +112,8 @@ def _converted(model: keras.Model, side: int | None, scores_only: bool) -> keras
         raise ValueError(
             f"{model.name} cannot be made fully convolutional: its feature map is neither flattened nor averaged"
         )
+    if keras.backend.backend() == "tensorflow":
+        made.jit_compile = False  # XLA, which a GPU has by default, would compile anew for each size of picture
     made.zoo_meta = getattr(model, "zoo_meta", None)
     return made
 
