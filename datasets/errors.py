@@ -129,25 +129,21 @@ def _judge(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Kind (D,) of each detection, class (D,) of the other object it lies on, and whether each object was found."""
     least, iou, background = limits
-    kind, rival = np.full(len(boxes), NOT_COUNTED, np.int8), np.full(len(boxes), -1)
-    taken = np.zeros(len(sample), bool)
     table = box_iou(boxes, sample.boxes)
     same = labels[:, None] == sample.classes
-    for row in np.argsort(-scores, kind="stable"):
-        if scores[row] < least:
-            break
-        own, other = np.where(same[row], table[row], -1.0), np.where(same[row], -1.0, table[row])
-        if own.max(initial=-1.0) > iou:
-            thing = own.argmax()
-            if not (sample.difficult[thing] or sample.crowd[thing]):
-                kind[row] = _DUPLICATE if taken[thing] else _CORRECT
-                taken[thing] = True
-        elif other.max(initial=-1.0) > iou:
-            kind[row], rival[row] = _CLASS, sample.classes[other.argmax()]
-        elif own.max(initial=-1.0) >= background:
-            kind[row] = _LOCALISATION
-        elif other.max(initial=-1.0) >= background:
-            kind[row] = _BOTH
-        else:
-            kind[row] = _BACKGROUND
+    own, other = np.where(same, table, -1.0), np.where(same, -1.0, table)
+    own_best, other_best = own.max(axis=1, initial=-1.0), other.max(axis=1, initial=-1.0)
+    fits = (own_best > iou, other_best > iou, own_best >= background, other_best >= background)
+    kind = np.select(fits, (_CORRECT, _CLASS, _LOCALISATION, _BOTH), _BACKGROUND).astype(np.int8)
+    kind[scores < least] = NOT_COUNTED
+    rival, taken = np.full(len(boxes), -1), np.zeros(len(sample), bool)
+    if len(sample):
+        rival = sample.classes[other.argmax(axis=1)]
+        ranked = np.argsort(-scores, kind="stable")
+        ranked = ranked[kind[ranked] == _CORRECT]
+        things, first = np.unique(own[ranked].argmax(axis=1), return_index=True)
+        kind[np.delete(ranked, first)] = _DUPLICATE
+        taken[things] = True
+        ignored = (sample.difficult | sample.crowd)[own.argmax(axis=1)]
+        kind[ignored & ((kind == _CORRECT) | (kind == _DUPLICATE))] = NOT_COUNTED
     return kind, rival, taken
