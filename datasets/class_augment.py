@@ -13,6 +13,8 @@ from zoo.datasets.class_records import ClassificationDataset
 from zoo.datasets.class_views import centre_crop, resize_short
 
 _DEVIATION = 0.1  # of the colour noise, in units of the principal components' variances
+# Networks that see more pixels than this are for photographs, not for thumbnails as CIFAR's.
+LARGEST_THUMBNAIL = 64
 _NOMINAL = (224, 227)  # the papers' crops and Caffe's; short sides are given for these
 
 

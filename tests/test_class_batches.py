@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+import zoo
 from zoo.cli.classes import AUGMENTATIONS, class_batches
 from zoo.datasets.class_augment import (
     PHOTO_AUGMENTATIONS,
@@ -16,6 +17,7 @@ from zoo.datasets.class_batches import ClassBatches, CropFlip
 from zoo.datasets.class_records import ClassificationDataset
 from zoo.datasets.class_views import resize_short
 from zoo.training.recipes import RECIPES, named_recipe
+from zoo.training.tasks import as_batches
 
 NONE = ColourComponents((0.0, 0.0, 0.0), tuple(map(tuple, np.eye(3).tolist())))
 
@@ -330,3 +332,12 @@ def test_every_recipe_can_be_followed():
     assert set(AUGMENTATIONS) == {"crop-flip", *PHOTO_AUGMENTATIONS}
     # 1,281,167 pictures: the paper says that 370k steps are 74 epochs.
     assert round(named_recipe("imagenet-vgg").steps * 256 / 1_281_167) == 74
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"), [("resnet20", CropFlip(32, 4)), ("resnet18", ScaleCrop(224, (256, 480)))]
+)
+def test_zoo_train_chooses_by_what_the_network_sees(name, expected):
+    batches = as_batches(zoo.get(name, classes=("a", "b")), photos(), 2, seed=5)
+    assert batches.augment == expected
+    assert (batches.seed, batches.batch_size) == (5, 2)

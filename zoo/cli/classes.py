@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from zoo.datasets.class_sources import ClassSource
 
 AUGMENTATIONS = ("crop-flip", "scale-crop", "alexnet", "vgg", "resnet")
-_PHOTOGRAPHS = 64  # networks that see more pixels than this are for photographs, not for icons as CIFAR's
 _HELD_OUT = 10  # one picture in so many, where a folder has no splits
 
 
@@ -80,12 +79,12 @@ def class_batches(
             ``scale-crop``.
         short: short side of photographs before they are cropped, or the least and the greatest of them.
     """
-    from zoo.datasets.class_augment import photo_augmentation
+    from zoo.datasets.class_augment import LARGEST_THUMBNAIL, photo_augmentation
     from zoo.datasets.class_batches import ClassBatches, CropFlip
 
     if short is not None and len(short) > 2:
         raise ValueError(f"--short {' '.join(map(str, short))}: give one number, or the least and the greatest")
-    kind = augmentation or ("scale-crop" if side > _PHOTOGRAPHS else "crop-flip")
+    kind = augmentation or ("scale-crop" if side > LARGEST_THUMBNAIL else "crop-flip")
     if kind != "crop-flip":
         sides = None if short is None else (short[0], short[-1])
         augment = photo_augmentation(kind, side, data, flip=flip, short=sides)

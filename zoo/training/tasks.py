@@ -10,6 +10,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from zoo.datasets.class_augment import LARGEST_THUMBNAIL, photo_augmentation
 from zoo.datasets.class_batches import ClassBatches, CropFlip
 from zoo.datasets.class_records import ClassificationDataset
 from zoo.datasets.pipeline import Batches
@@ -49,7 +50,9 @@ def as_batches(model: keras.Model, data: TrainData, batch_size: int, seed: int) 
         data = Batches(data, batch_size, seed)
     elif isinstance(data, ClassificationDataset):
         side = model.input_shape[1] or 224
-        data = ClassBatches(data, batch_size, CropFlip(side, pad=side // 8), seed)
+        small = side <= LARGEST_THUMBNAIL
+        augment = CropFlip(side, pad=side // 8) if small else photo_augmentation("scale-crop", side, data)
+        data = ClassBatches(data, batch_size, augment, seed)
     if isinstance(data, Batches):
         if not hasattr(model, "detect"):
             raise ValueError(f"{data.source.name} has boxes, but {model.name} is a classifier; give class folders")
