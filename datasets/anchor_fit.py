@@ -11,6 +11,7 @@ import numpy as np
 
 _STEPS = (1.25, 1.1, 1.04)  # factors by which sizes and ratios are tried larger and smaller
 _SAMPLE = 4000  # boxes that a search looks at
+_PIECE = 20_000  # boxes compared with all anchors at once
 
 
 @dataclass(frozen=True)
@@ -79,24 +80,30 @@ def best_iou(boxes: np.ndarray, sizes: np.ndarray, shapes: np.ndarray, stride: i
         (N,) float64; 0 where no anchor overlaps.
     """
     best = np.zeros(len(boxes))
-    area = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
-    for shape in shapes:
-        overlap = np.ones(len(boxes))
-        for axis in (0, 1):
-            side, length = shape[axis], sizes[:, 1 - axis]
-            low, high = np.zeros(len(boxes)), np.ceil(length / stride) - 1
-            if inside:
-                # The kept ones begin at 0 or later and end at the border or before; a hair for rounding.
-                low = np.maximum(low, np.ceil((side / 2) / stride - 0.5 - 1e-9))
-                high = np.minimum(high, np.floor((length - side / 2) / stride - 0.5 + 1e-9))
-            centre = (boxes[:, axis] + boxes[:, axis + 2]) / 2
-            cell = np.clip(np.rint(centre / stride - 0.5), low, np.maximum(high, low))
-            distance = np.abs(centre - (cell + 0.5) * stride)
-            width = boxes[:, axis + 2] - boxes[:, axis]
-            shared = np.minimum(np.minimum(width, side), (width + side) / 2 - distance)
-            overlap *= np.where(low <= high, np.maximum(shared, 0), 0)
-        best = np.maximum(best, overlap / (area + shape.prod() - overlap))
+    for start in range(0, len(boxes), _PIECE):
+        piece = slice(start, start + _PIECE)
+        best[piece] = _overlaps(boxes[piece], sizes[piece], shapes, stride, inside).max(axis=1)
     return best
+
+
+def _overlaps(boxes: np.ndarray, sizes: np.ndarray, shapes: np.ndarray, stride: int, inside: bool) -> np.ndarray:
+    """(N, K) IoU of each box with the nearest anchor of each shape; 0 where there is none."""
+    both = np.ones((len(boxes), len(shapes)))
+    for axis in (0, 1):
+        side, length = shapes[None, :, axis], sizes[:, 1 - axis, None]
+        low, high = np.zeros_like(side), np.ceil(length / stride) - 1
+        if inside:
+            # The kept ones begin at 0 or later and end at the border or before; a hair for rounding.
+            low = np.maximum(low, np.ceil((side / 2) / stride - 0.5 - 1e-9))
+            high = np.minimum(high, np.floor((length - side / 2) / stride - 0.5 + 1e-9))
+        centre = ((boxes[:, axis] + boxes[:, axis + 2]) / 2)[:, None]
+        cell = np.clip(np.rint(centre / stride - 0.5), low, np.maximum(high, low))
+        distance = np.abs(centre - (cell + 0.5) * stride)
+        width = (boxes[:, axis + 2] - boxes[:, axis])[:, None]
+        shared = np.minimum(np.minimum(width, side), (width + side) / 2 - distance)
+        both *= np.where(low <= high, np.maximum(shared, 0), 0)
+    area = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)[:, None]
+    return both / (area + shapes.prod(axis=1)[None] - both)
 
 
 @dataclass(frozen=True)

@@ -132,7 +132,7 @@ def examine(
     pictures, more = look_at_all(parts, count, workers)
     found += more
     found += find_twins(pictures)
-    found += without_annotation(parts)
+    found += without_annotation(parts, found)
     found += box_findings(parts) + class_findings(parts)
     found.sort(key=lambda finding: findings.rank(finding.kind))
     boxes = gather(parts)

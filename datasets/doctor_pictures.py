@@ -3,7 +3,7 @@
 import hashlib
 import io
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,14 +91,17 @@ def look_at_all(
     return pictures, findings
 
 
-def without_annotation(parts: Sequence[Part]) -> list[Finding]:
-    """Picture files that lie beside annotated ones, and that no part mentions."""
+def without_annotation(parts: Sequence[Part], findings: Iterable[Finding]) -> list[Finding]:
+    """Picture files that lie beside annotated ones, and that neither a part nor an earlier finding mentions."""
     known = {part.data.sample(index).path for part in parts for index in range(len(part.data))} - {None}
-    noted = {note.file for part in parts for note in part.data.notes if getattr(note, "kind", "") == "no-annotation"}
+    mentioned = {finding.file for finding in findings}
+    # A picture whose annotation could not be used is not without one.
+    names = {finding.image_id.rpartition("/")[2] for finding in findings if finding.image_id}
     found = []
     for folder in sorted({path.parent for path in known}):
         for path in sorted(folder.iterdir()):
-            if path.suffix.lower() in IMAGE_SUFFIXES and path not in known and path not in noted:
+            new = path not in known and path not in mentioned and path.stem not in names
+            if new and path.suffix.lower() in IMAGE_SUFFIXES:
                 found.append(Finding("no-annotation", f"{path}: no annotation mentions this picture", path))
     return found
 
