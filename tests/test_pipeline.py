@@ -5,46 +5,12 @@ import sys
 
 import numpy as np
 import pytest
+from marked import TALL, WIDE, Marked, mixed, same, white_box
 
 from zoo.datasets.augment import Change, apply
 from zoo.datasets.digits import digit_scenes
 from zoo.datasets.pipeline import Batches
 from zoo.datasets.records import DetectionDataset, Sample
-
-WIDE, TALL = (20, 30), (28, 18)
-
-
-class Marked(DetectionDataset):
-    """Pictures with one white rectangle per box on black: the white tells where the box has to be."""
-
-    def __init__(self, sizes, counts=None, seed=0):
-        rng = np.random.default_rng(seed)
-        samples = []
-        for index, (height, width) in enumerate(sizes):
-            count = 1 if counts is None else counts[index]
-            corner = rng.integers(1, 5, (count, 2))
-            boxes = np.concatenate([corner, corner + rng.integers(4, 9, (count, 2))], 1)
-            labels, flags = np.arange(count) % 3, np.arange(count) == 1
-            samples.append(Sample(f"m{index}", None, (height, width), boxes, labels, flags, np.arange(count) == 2))
-        super().__init__("marked", ("a", "b", "c"), samples)
-        self.reads = 0
-
-    def load(self, index):
-        self.reads += 1
-        sample = self.sample(index)
-        image = np.full((*sample.size, 3), 10, np.uint8)
-        for x1, y1, x2, y2 in sample.boxes.astype(int):
-            image[y1:y2, x1:x2] = 250
-        return image, sample
-
-
-def mixed(count=11):
-    return Marked([WIDE if index % 3 else TALL for index in range(count)])
-
-
-def white_box(image):
-    rows, columns = np.nonzero(image[..., 0] > 128)
-    return [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
 
 
 def test_flip_by_the_definition():
@@ -187,13 +153,6 @@ def test_half_of_the_pictures_are_flipped():
     assert 0.35 < np.mean(moved) < 0.65
 
 
-def same(one, other):
-    for a, b in zip(one, other, strict=True):
-        assert a.keys() == b.keys()
-        for name in a:
-            np.testing.assert_array_equal(np.asarray(a[name]), np.asarray(b[name]), err_msg=name)
-
-
 def test_seed_and_epoch_decide_everything():
     options = {"vertical_flip": True, "scale_jitter": (0.8, 1.2), "colour_jitter": 0.3}
     one, again = (Batches(mixed(), 2, seed=1, workers=workers, **options) for workers in (1, 4))
@@ -205,6 +164,18 @@ def test_seed_and_epoch_decide_everything():
     for epoch in range(9):  # more than are remembered
         one.plan(epoch)
     assert np.concatenate(one.plan(0)).tolist() == orders[0]
+
+
+def test_seeds_mean_what_they_meant_when_trainings_began():
+    # What the first version of the pipeline drew: shipped results were trained with these.
+    options = {"vertical_flip": True, "rotate90": True, "scale_jitter": (0.5, 2.0), "colour_jitter": 0.5}
+    plan = Batches(mixed(5), 2, seed=7, **options)._plan(1)
+    assert [indices.tolist() for indices in plan.batches] == [[4, 2], [0, 3], [2, 1]]
+    change = plan.changes[1][0]
+    assert (change.mirror, change.upside_down, change.quarter_turns) == (False, True, 0)
+    np.testing.assert_allclose(
+        (change.scale, change.contrast, change.brightness), (0.6391038, 1.2290775, 63.7303590), rtol=1e-6
+    )
 
 
 def test_the_plan_names_the_pictures_of_a_batch():
@@ -303,6 +274,13 @@ def test_digits_come_through():
 def test_arguments_that_mean_nothing(options, words):
     with pytest.raises(ValueError, match=words):
         Batches(Marked([WIDE] * 2, counts=[2, 1]), **options)
+
+
+def test_a_picture_of_another_size_than_its_sample_says():
+    data = Marked([WIDE] * 2)
+    data.load = lambda index: (np.zeros((5, 6, 3), np.uint8), data.sample(index))
+    with pytest.raises(ValueError, match=r"m\d: the picture has shape \(5, 6, 3\), its sample says \(20, 30\)"):
+        Batches(data, 2).batch(0, 0)
 
 
 def test_an_empty_data_set():
