@@ -57,8 +57,8 @@ def build(model: ModelInfo, classes: Classes, options: Mapping[str, Any], source
         new = class_layers() if others else set()
         if others and not new:
             raise RegistryError(
-                f"{source.title} knows the classes {', '.join(source.classes)}, and no layer of {model.name} depends "
-                "on their number, so that none can be made anew; leave `classes` out"
+                f"{source.title} knows the classes {', '.join(source.classes)}, not {_listed(classes)}, and no layer "
+                f"of {model.name} depends on their number, so that none can be made anew; leave `classes` out"
             )
         part = options.get("include_top") is False
         arrays: ArrayFile | Converted = file
@@ -142,6 +142,10 @@ def _load_whole(
     made.zoo_meta = WeightsMeta(model.name, class_names(made, classes), options)
     load_weights(made, source.path)
     return made
+
+
+def _listed(classes: Classes) -> str:
+    return f"{classes} of them" if isinstance(classes, int) else ", ".join(classes or ())
 
 
 def _same_classes(classes: Classes, stored: tuple[str, ...]) -> bool:

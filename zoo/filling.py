@@ -7,7 +7,8 @@ then an initialiser can be replaced.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,11 +31,9 @@ def shapes_of(build: Callable[[], keras.Model]) -> Shapes:
     >>> shapes_of(zoo.info("vgg16").builder)["fc6/kernel"]    # doctest: +SKIP
     (25088, 4096)
     """
-    import keras
-
-    with keras.StatelessScope():
-        variables = weight_names(build())
-        _initialise(variables, ())  # the model is thrown away: one number will do
+    with _unfilled(build) as (model, zero):
+        variables = weight_names(model)
+        zero(variables.values(), ())  # the model is thrown away: one number will do
         return {name: tuple(variable.shape) for name, variable in variables.items()}
 
 
@@ -53,18 +52,15 @@ def build_filled(build: Callable[[], keras.Model], choose: Callable[[Shapes], Ar
 
     >>> build_filled(zoo.info("vgg16").builder, lambda shapes: arrays, "x.npz")    # doctest: +SKIP
     """
-    import keras
-
-    with keras.StatelessScope():
-        model = build()
+    with _unfilled(build) as (model, zero):
         variables = weight_names(model)
         try:
             arrays = choose({name: tuple(variable.shape) for name, variable in variables.items()})
         except BaseException:
-            # Leaving the scope initialises all variables, which is not worth the time for a model that nobody gets.
-            _initialise(variables, ())
+            # The block's end initialises all variables, which is not worth the time for a model that nobody gets.
+            zero(variables.values(), ())
             raise
-        _initialise({name: variables[name] for name in arrays})
+        zero([variables[name] for name in arrays])
     with naming(Path(source)):
         for name in arrays:
             array = arrays[name]
@@ -74,10 +70,31 @@ def build_filled(build: Callable[[], keras.Model], choose: Callable[[Shapes], Ar
     return model
 
 
-def _initialise(variables: Mapping[str, keras.Variable], shape: tuple[int, ...] | None = None) -> None:
+@contextmanager
+def _unfilled(build: Callable[[], keras.Model]) -> Iterator[tuple[keras.Model, Callable[..., None]]]:
+    """A model whose variables get their values when the block ends, and a function that makes these zeros.
+
+    A layer that makes a variable out of a value cannot do so in a stateless scope; such a model is built as usual.
+    """
+    import keras
+
+    with keras.StatelessScope():
+        try:
+            model = build()
+        except ValueError as error:
+            if "stateless scope" not in str(error):
+                raise
+            model = None
+        if model is not None:
+            yield model, _zero
+            return
+    yield build(), lambda variables, shape=None: None
+
+
+def _zero(variables: Iterable[keras.Variable], shape: tuple[int, ...] | None = None) -> None:
     """Let variables of a stateless scope become zeros, of their own shape or of another."""
     import keras
 
-    for variable in variables.values():
-        # Keras has no public way to this; tests/test_filling.py notices if it changes.
+    for variable in variables:
+        # Keras has no public way to this; tests/test_transfer.py notices if it changes.
         variable._initializer = lambda own, dtype: keras.ops.zeros(own if shape is None else shape, dtype)

@@ -91,8 +91,12 @@ def match(
     if to_detector:
         fresh |= {name for name in wanted if name not in found and not name.startswith("conv")}
     left = {name for name in found if name in fresh}
-    if part or to_detector:
+    if part:
         left |= {name for name in found if name not in wanted}
+    if to_detector:
+        # Whole layers only: statistics of a norm that is another one here are a fault.
+        known = {_layer(name) for name in wanted}
+        left |= {name for name in found if _layer(name) not in known}
     rest = {name: shape for name, shape in wanted.items() if name not in fresh}
     check_shapes(rest, {name: shape for name, shape in found.items() if name not in left}, source, model)
     return Transfer(
@@ -103,4 +107,8 @@ def match(
 
 
 def _layers(names: Collection[str]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(name.rpartition("/")[0] or name for name in names))
+    return tuple(dict.fromkeys(_layer(name) for name in names))
+
+
+def _layer(name: str) -> str:
+    return name.rpartition("/")[0] or name
