@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from itertools import product
 
 import numpy as np
 
@@ -34,7 +35,7 @@ def find_twins(pictures: Sequence[Picture]) -> list[Finding]:
             seen.setdefault(other.split, other)
     for one, other, alike, mirrored in near_pairs([group[0] for group in groups.values()]):
         # It is a leak if any copies of the two are in different splits.
-        pairs = [(a, b) for a in groups[one.digest] for b in groups[other.digest]]
+        pairs = product(groups[one.digest], groups[other.digest])
         a, b = next((pair for pair in pairs if _leaks(*pair)), (one, other))
         findings.append(_near(a, b, alike, mirrored))
     return findings

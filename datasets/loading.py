@@ -4,9 +4,11 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from zoo.datasets import coco, csv_boxes, voc_layout, yolo_layout
 from zoo.datasets.class_lists import read_class_list
+from zoo.datasets.difficult import DifficultAsOrdinary
 from zoo.datasets.digits import CLASSES, SPLITS, digit_scenes
 from zoo.datasets.notes import Note, OnError
 from zoo.datasets.records import DetectionDataset, Subset
@@ -31,6 +33,7 @@ def load(
     *,
     images: str | Path | None = None,
     keep_empty: bool = True,
+    difficult: Literal["marked", "ordinary"] = "marked",
     on_error: OnError = "raise",
 ) -> DetectionDataset:
     """Open a data set.
@@ -50,6 +53,8 @@ def load(
         classes: class names in the order to number them, or a file that lists them; None takes the data's own.
         images: the folder that the file names in COCO and CSV files are relative to, if it is not beside them.
         keep_empty: keep pictures without objects; otherwise they are left out, with a note.
+        difficult: "marked" keeps objects marked so as that: detectors do not train on them, metrics do not count
+            them. "ordinary" takes them as any other object (the two settings of Girshick 2015).
         on_error: "raise" stops at the first thing that cannot be used; "note" leaves it out and goes on.
 
     >>> load("digits:20", "test")
@@ -58,6 +63,8 @@ def load(
     source = find_source(spec)
     if isinstance(classes, Path) or (isinstance(classes, str) and Path(classes).is_file()):
         classes = read_class_list(classes)
+    if difficult not in ("marked", "ordinary"):
+        raise ValueError(f"difficult is 'marked' or 'ordinary', not {difficult!r}")
     if images is not None and source.layout not in ("coco", "csv"):
         raise ValueError(
             f"{spec}: images= is for COCO and CSV files; a {source.layout} set says where its pictures are"
@@ -73,6 +80,8 @@ def load(
     else:
         read = {"coco": coco.load_coco, "csv": csv_boxes.load_csv}[source.layout]
         data = read(source.place, split, classes, images, on_error)
+    if difficult == "ordinary":
+        data = DifficultAsOrdinary(data)
     return data if keep_empty else _without_empty(data)
 
 

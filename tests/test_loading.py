@@ -125,6 +125,22 @@ def test_splits_are_written_and_read_again(tmp_path, layout):
         np.testing.assert_array_equal(part.image(0), again.image(0))
 
 
+def test_difficult_objects_as_ordinary_ones(tmp_path):
+    data = sample_set()
+    save(data, tmp_path / "out", "voc")
+    marked, ordinary = load(tmp_path / "out"), load(tmp_path / "out", difficult="ordinary")
+    assert any(sample.difficult.any() for sample in marked.samples)
+    for index, (a, b) in enumerate(zip(marked.samples, ordinary.samples, strict=True)):
+        assert not b.difficult.any()
+        np.testing.assert_array_equal(a.boxes, b.boxes)
+        assert a.crowd.tolist() == b.crowd.tolist()
+        image, sample = ordinary.load(index)
+        np.testing.assert_array_equal(image, marked.image(index))
+        assert not sample.difficult.any()
+    with pytest.raises(ValueError, match="'marked' or 'ordinary'"):
+        load(tmp_path / "out", difficult="drop")
+
+
 def test_what_a_layout_cannot_hold_is_said(tmp_path):
     (note,) = save(sample_set(), tmp_path / "yolo", "yolo")
     assert "difficult or a crowd, which YOLO files cannot say" in note
