@@ -87,20 +87,21 @@ class CaffeFasterRCNN:
     about = "py-faster-rcnn's Caffe model of VGG-16 or VGG_CNN_M_1024"
 
     def recognises(self, found: Shapes) -> bool:
-        """By the RPN's scores and the box head's."""
-        return {"rpn_cls_score/0", "rpn_bbox_pred/0", "cls_score/0", "bbox_pred/0"} <= found.keys()
+        """By the RPN's scores and the box head's; the third network of the release, ZF, is not among ours."""
+        parts = {"rpn_cls_score/0", "rpn_bbox_pred/0", "cls_score/0", "bbox_pred/0"}
+        return parts <= found.keys() and self.model(found) is not None
 
     def model(self, found: Shapes) -> str | None:
         """VGG-16 by its names; VGG_CNN_M_1024, unlike ZF, has 512 channels in conv3."""
         if "conv1_1/0" in found:
-            return "faster_rcnn_vgg16" if "conv5_3/0" in found and "conv5_4/0" not in found else None
+            return "faster_rcnn_vgg16" if "conv5_4/0" not in found else None
         of_chatfield = found.get("conv1/0") == (96, 3, 7, 7) and found.get("conv3/0", ())[:1] == (512,)
         return "faster_rcnn_vgg_cnn_m_1024" if of_chatfield else None
 
     def options(self, model: str, found: Shapes) -> dict[str, object]:
         """PIXEL_MEANS, OpenCV's resizing by a factor, inclusive boxes."""
         own = {"inputs": "py", "rounding": "factor", "convention": "caffe", "rank_by": "softmax"}
-        own |= {**_BOTH, **_widths(found, rpn_channels=f"{_rpn_layer(found)}/0", head_units="fc6/0")}
+        own |= {**_BOTH, **_widths(found, rpn_channels="rpn_conv/3x3/0", head_units="fc6/0")}
         if model == "faster_rcnn_vgg_cnn_m_1024":
             own["padding"] = "caffe"
             if "head_units" in own and "fc7/0" in found:
@@ -109,11 +110,10 @@ class CaffeFasterRCNN:
 
     def arrays(self, model: str, wanted: Shapes, found: Shapes) -> dict[str, Array]:
         """Kernels (O, I, H, W) and (O, I); fc6 sees C, H, W."""
-        rpn = _rpn_layer(found)
         return {
             **plain_arrays(_backbone(wanted), _caffe_names),
-            "rpn/conv/kernel": convolution(f"{rpn}/0"),
-            "rpn/conv/bias": same(f"{rpn}/1"),
+            "rpn/conv/kernel": convolution("rpn_conv/3x3/0"),
+            "rpn/conv/bias": same("rpn_conv/3x3/1"),
             "rpn/score/kernel": _rearranged(convolution("rpn_cls_score/0"), _anchors_first, _classes_first),
             "rpn/score/bias": _rearranged(same("rpn_cls_score/1"), _anchors_first, _classes_first),
             "rpn/loc/kernel": convolution("rpn_bbox_pred/0"),
@@ -147,11 +147,6 @@ def _chainer_names(layer: str) -> Names:
 
 def _caffe_names(layer: str) -> Names:
     return f"{layer}/0", f"{layer}/1"
-
-
-def _rpn_layer(found: Shapes) -> str:
-    """Name of the RPN's 3x3 convolution, which is another one in the ZF models."""
-    return "rpn_conv1" if "rpn_conv1/0" in found else "rpn_conv/3x3"
 
 
 def _widths(found: Shapes, **options: str) -> dict[str, int]:
