@@ -62,7 +62,7 @@ def class_findings(parts: Sequence[Part]) -> list[Finding]:
 
 def _similar(group: list[str], found: Counter[str], first: dict[str, tuple[Part, Sample]]) -> Finding:
     """The names, the rarest first, and a picture with that one."""
-    text = ", ".join(f"{name!r} ({found[name]:,} objects)" for name in group)
+    text = ", ".join(f"{name!r} ({found[name]:,} object{'s' * (found[name] != 1)})" for name in group)
     at = next((first[name] for name in group if name in first), None)
     if at is None:
         return Finding("similar-classes", text)

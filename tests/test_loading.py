@@ -1,5 +1,7 @@
 """What a spec means, splits, unions of VOC folders, and round trips through all layouts."""
 
+import doctest
+import importlib
 import os
 from pathlib import Path
 
@@ -333,3 +335,13 @@ def test_an_external_entity_is_refused(tmp_path):
 )
 def test_splits_that_are_unions(names, base):
     assert base_splits(names) == base
+
+
+@pytest.mark.parametrize(
+    "name", ["checks", "class_lists", "splits", "loading", "anchor_fit", "written", "zoo.reports.doctor_text"]
+)
+def test_examples_in_docstrings_are_true(name):
+    module = importlib.import_module(name if "." in name else f"zoo.datasets.{name}")
+    outcome = doctest.testmod(module, extraglobs={"np": np})
+    assert outcome.attempted
+    assert not outcome.failed

@@ -21,6 +21,7 @@ _POOREST = 4  # boxes that no anchor covers well
 _ON_SHEET = 24
 _AROUND = 2.0  # a small box is shown with so many times its size around it
 _LEAST_VIEW = 110  # pixels
+_RIM = 4  # pixels that stay around a box at the border, for its line
 _POINT = 12  # pixels around a box without area, which could not be seen
 _BEYOND = 0.5  # share of the picture's side that is added to show a box outside it
 _TITLES = {
@@ -107,9 +108,8 @@ def _with_boxes(image: np.ndarray, boxes: np.ndarray, title: str) -> np.ndarray:
     # The view: around all boxes, and within the picture as far as these do not reach beyond it.
     first, last = low.min(axis=0), high.max(axis=0)
     margin = np.maximum((last - first).max() * _AROUND, _LEAST_VIEW) / 2
-    start = np.floor(np.minimum(np.maximum(first - margin, 0), first)).astype(int)
-    end = np.ceil(np.maximum(np.minimum(last + margin, side), last)).astype(int)
-    end = np.maximum(end, start + 8)
+    start = np.floor(np.minimum(np.maximum(first - margin, 0), first - _RIM)).astype(int)
+    end = np.ceil(np.maximum(np.minimum(last + margin, side), last + _RIM)).astype(int)
     view = np.full((end[1] - start[1], end[0] - start[0], 3), 128, np.uint8)
     a, b = np.clip(start, 0, side), np.clip(end, 0, side)
     if (b > a).all():
