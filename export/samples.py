@@ -1,0 +1,67 @@
+"""The pictures on which artifacts and Keras models are compared."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from zoo.inputs import load_inputs
+
+# Landscape, portrait, and one that is larger than what most networks look at: shrunk and enlarged, both ways round.
+SIZES = ((240, 320), (448, 320), (640, 1000))
+
+
+@dataclass(frozen=True, eq=False)
+class SamplePicture:
+    """One picture: what to call it, and its pixels ``(H, W, 3)`` uint8."""
+
+    name: str
+    pixels: np.ndarray
+
+    @property
+    def digest(self) -> str:
+        """Tells whether two pictures are the same: a hash of size and pixels."""
+        return hashlib.sha256(f"{self.pixels.shape}".encode() + self.pixels.tobytes()).hexdigest()
+
+
+def sample_pictures(
+    images: Sequence[Any] | Any | None = None, size: tuple[int, int] | None = None
+) -> list[SamplePicture]:
+    """Three composed scenes of handwritten digits in three sizes, or the ``images`` given.
+
+    Args:
+        images: paths, a folder, arrays ``(H, W, 3)`` of RGB 0-255; see :func:`zoo.inputs.load_inputs`.
+        size: (height, width) that all have to have; scenes are composed so.
+
+    Raises:
+        ImageError: an image cannot be read.
+        ValueError: an image is not of the fixed ``size``.
+    """
+    if images is None:
+        sizes = [size] * len(SIZES) if size is not None else SIZES
+        return [_scene(number, *each) for number, each in enumerate(sizes)]
+    loaded, _ = load_inputs(images)
+    found = []
+    for number, item in enumerate(loaded):
+        if item.error is not None:
+            raise ValueError(f"{item.error}; artifacts are compared on pictures that can be read")
+        name = Path(item.path).name if item.path is not None else f"picture {number}"
+        if size is not None and item.image.shape[:2] != size:
+            height, width = item.image.shape[:2]
+            raise ValueError(f"{name} is {height} x {width}, the artifact takes {size[0]} x {size[1]} only")
+        found.append(SamplePicture(name, item.image))
+    return found
+
+
+def _scene(number: int, height: int, width: int) -> SamplePicture:
+    from zoo.datasets.digits import digit_scenes  # imports scikit-learn
+
+    # Scenes have at least 64 pixels a side; networks for smaller pictures get a part of one.
+    scenes = digit_scenes("test", number + 1, size=(max(height, 64), max(width, 64)))
+    pixels = np.ascontiguousarray(scenes.image(number)[:height, :width])
+    return SamplePicture(f"digits:{number} {height}x{width}", pixels)

@@ -1,0 +1,168 @@
+"""SavedModel: a folder of versions as TensorFlow Serving wants it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from zoo.export.checks import check_format
+from zoo.export.decoding import MESSAGES, OK, OTHER_SIZE, decode
+from zoo.export.errors import ExportError
+from zoo.export.finishing import Exported, move_folder, report_path, work_folder
+from zoo.export.metadata import describe, to_json
+from zoo.export.parity import check_parity
+from zoo.export.runners import LABELS_FILE, METADATA_FILE, open_artifact, saved_versions
+from zoo.export.samples import sample_pictures
+from zoo.export.subject import Subject, subject
+from zoo.export.warmup import warmup_requests, write_warmup
+from zoo.files import save_json
+
+_WARMUP_SIZE = (480, 640)
+
+
+def saved_model(
+    model: keras.Model,
+    path: str | Path,
+    *,
+    version: int | None = None,
+    size: tuple[int, int] | None = None,
+    images: Sequence[Any] | Any | None = None,
+) -> Exported:
+    """Write ``model`` as ``path/VERSION``, after comparing it with the Keras model.
+
+    Signatures, all but the last with a batch of any length:
+
+    ================= ==============================================================================================
+    serving_default   ``images (B, H, W, 3)`` uint8, RGB: detections, or probabilities
+    serving_float     the same from float32, 0-255
+    serve_encoded     ``image_bytes (B,)``, JPEG or PNG files of any sizes: the same results, with ``sizes (B, 2)``,
+                      ``status (B,)`` (:mod:`zoo.export.decoding`; 0 is good) and ``error (B,)`` in words
+    features          ``images`` as above: ``features``, what the network computes before it decides
+    metadata          nothing: ``json ()``, what :func:`zoo.export.metadata.describe` tells
+    ================= ==============================================================================================
+
+    Beside them, in ``assets.extra``, stand the metadata (``zoo.json``), class names (``labels.txt``), requests that
+    TensorFlow Serving warms up with, and the parity report.
+
+    Args:
+        model: a detector or a classifier.
+        path: the folder of versions.
+        version: a number from 1 on; by default one more than the highest there is, which TensorFlow Serving then
+            takes by itself. One that exists is replaced.
+        size: (height, width) if all images will have it; by default they may have any.
+        images: pictures to compare on; see :func:`zoo.export.check_parity`.
+
+    Raises:
+        ExportError: the model cannot be exported.
+        ParityError: the SavedModel differs from the Keras model; nothing is written then.
+
+    Example:
+        >>> saved_model(model, "serving/digits").path    # doctest: +SKIP
+        PosixPath('serving/digits/1')
+    """
+    path = Path(path)
+    if (path / "saved_model.pb").exists() or path.is_file():
+        raise ExportError(f"{path} is itself an artifact; give the folder that holds, or will hold, its versions")
+    if version is None:
+        version = max(saved_versions(path), default=0) + 1
+    if version < 1:
+        raise ExportError(f"version={version}: TensorFlow Serving counts versions from 1")
+    target = path / str(version)
+    seen = subject(model)
+    metadata = describe(seen, "saved_model", dtype="uint8", size=size)
+    with work_folder(target) as folder:
+        written = folder / str(version)
+        write_signatures(seen, written, size, to_json(metadata))
+        extra = written / "assets.extra"
+        extra.mkdir()
+        (extra / METADATA_FILE).write_text(json.dumps(metadata, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        (extra / LABELS_FILE).write_text("".join(f"{name}\n" for name in seen.classes), encoding="utf-8")
+        sample = sample_pictures(None, size or _WARMUP_SIZE)[0].pixels
+        write_warmup(warmup_requests(seen.name, sample), extra)
+        artifact = open_artifact(written)
+        check_format(artifact)
+        report = check_parity(model, artifact, images)
+        save_json(report, report_path(written))
+        move_folder(written, target)
+    return Exported(target, report, report_path(target))
+
+
+def write_signatures(seen: Subject, folder: Path, size: tuple[int, int] | None, metadata: str) -> None:
+    """Write the SavedModel itself; ``metadata`` is what its signature of that name gives."""
+    predict = _function(seen.predict, "images", size, tf.float32)
+
+    def serve_encoded(image_bytes):
+        # One after the other, each in its own size: padded to a common one they would give other results.
+        spec = _encoded_spec(predict)
+        return tf.map_fn(lambda data: _one(data, predict, size), image_bytes, fn_output_signature=spec)
+
+    def from_uint8(images):
+        return predict(tf.cast(images, tf.float32))
+
+    functions = {
+        "serving_default": _function(from_uint8, "images", size, tf.uint8),
+        "serving_float": predict,
+        "serve_encoded": tf.function(
+            serve_encoded, input_signature=[tf.TensorSpec((None,), tf.string, "image_bytes")], autograph=False
+        ),
+        "features": _function(lambda images: seen.features(tf.cast(images, tf.float32)), "images", size, tf.uint8),
+        "metadata": tf.function(lambda: {"json": tf.constant(metadata)}, input_signature=[]),
+    }
+    holder = tf.Module()
+    holder.weights = [variable.value for variable in seen.model.variables]
+    tf.saved_model.save(holder, str(folder), signatures=functions)
+
+
+def _function(call: Callable[[Any], dict[str, Any]], name: str, size: tuple[int, int] | None, dtype: tf.DType):
+    """``call`` as a graph function of one batch of images."""
+    height, width = size or (None, None)
+    spec = tf.TensorSpec((None, height, width, 3), dtype, name)
+    # Without autograph, which rewrites Python code and slows tracing; Keras needs none.
+    return tf.function(lambda images: call(images), input_signature=[spec], autograph=False)
+
+
+def _one(data: tf.Tensor, predict: Callable, size: tuple[int, int] | None) -> dict[str, tf.Tensor]:
+    """Results for the bytes of one image, without the batch axis."""
+    pixels, status = decode(data)
+    if size is not None:
+        # A graph for one size cannot look at another.
+        fits = tf.reduce_all(tf.shape(pixels)[:2] == tf.constant(size))
+        status = tf.where((status == OK) & ~fits, OTHER_SIZE, status)
+    good = status == OK
+
+    def look() -> dict[str, tf.Tensor]:
+        images = tf.cast(pixels, tf.float32)[None]
+        if size is not None:
+            images = tf.ensure_shape(images, (1, *size, 3))
+        return {name: value[0] for name, value in predict(images).items()}
+
+    def nothing() -> dict[str, tf.Tensor]:
+        return {
+            name: tf.fill(shape, tf.constant(-1 if name == "classes" else 0, dtype))
+            for name, (shape, dtype) in _result_shapes(predict).items()
+        }
+
+    found = tf.cond(good, look, nothing)
+    shape = tf.where(good, tf.shape(pixels)[:2], 0)
+    return {**found, "sizes": shape, "status": status, "error": tf.gather(tf.constant(MESSAGES), status)}
+
+
+def _result_shapes(predict: Any) -> dict[str, tuple[tuple[int, ...], tf.DType]]:
+    """Shape, without the batch axis, and type of every result."""
+    outputs = predict.get_concrete_function().structured_outputs
+    return {name: (tuple(value.shape[1:]), value.dtype) for name, value in outputs.items()}
+
+
+def _encoded_spec(predict: Any) -> dict[str, tf.TensorSpec]:
+    found = {name: tf.TensorSpec(shape, dtype) for name, (shape, dtype) in _result_shapes(predict).items()}
+    return {
+        **found,
+        "sizes": tf.TensorSpec((2,), tf.int32),
+        "status": tf.TensorSpec((), tf.int32),
+        "error": tf.TensorSpec((), tf.string),
+    }

@@ -1,0 +1,70 @@
+"""Small models to export, and running artifacts in a process that cannot import this package."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import keras
+import numpy as np
+from tiny import tiny_detector
+
+# Stands for an environment without the packages named: importing them fails.
+_BEGIN = """
+import sys
+for name in {without!r}:
+    sys.modules[name] = None
+import numpy as np
+given = dict(np.load(sys.argv[1], allow_pickle=False))
+"""
+_END = "\nnp.savez(sys.argv[2], **results)\n"
+
+
+def decided_detector(**options):
+    """A detector with random weights whose scores differ: tiny ones would be ordered by rounding alone."""
+    model = tiny_detector(**options)
+    for layer in (model.rpn.score, model.rpn.loc, model.head.score, model.head.loc):
+        layer.kernel.assign(layer.kernel * 30)
+    return model
+
+
+def tiny_classifier(side=32, classes=7):
+    """A classifier of a few layers that has opinions."""
+    keras.utils.set_random_seed(1)
+    images = keras.Input((side, side, 3), name="images")
+    x = keras.layers.Rescaling(1 / 60, -2.0)(images)
+    for i, width in enumerate((8, 16)):
+        x = keras.layers.Conv2D(width, 3, 2, padding="same", activation="relu", name=f"conv{i + 1}")(x)
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    x = keras.layers.Dense(classes, kernel_initializer=keras.initializers.RandomNormal(stddev=3.0), name="fc")(x)
+    return keras.Model(images, keras.layers.Softmax(dtype="float32")(x), name="tiny_classifier")
+
+
+def run_alone(code: str, folder: Path, without: Sequence[str] = ("zoo",), **arrays) -> dict[str, np.ndarray]:
+    """Run ``code`` in a fresh process where packages cannot be imported, this one above all.
+
+    ``code`` finds the arrays in ``given``, and puts what it has to say into a dict called ``results``.
+    """
+    np.savez(folder / "given.npz", **arrays)
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    files = [str(folder / name) for name in ("given.npz", "results.npz")]
+    done = subprocess.run(
+        [sys.executable, "-c", _BEGIN.format(without=tuple(without)) + code + _END, *files],
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return dict(np.load(folder / "results.npz", allow_pickle=False))
+
+
+def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
+    """Coloured squares: detectors with random weights have opinions on them."""
+    rng = np.random.default_rng(seed)
+    image = np.full((height, width, 3), rng.integers(0, 256, 3), np.uint8)
+    for _ in range(12):
+        x, y = rng.integers(0, width - 8), rng.integers(0, height - 8)
+        side = rng.integers(8, 40)
+        image[y : y + side, x : x + side] = rng.integers(0, 256, 3)
+    return image

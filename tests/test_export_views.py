@@ -1,0 +1,51 @@
+"""What an exported classifier looks at is what `zoo eval` shows the Keras model."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from zoo.datasets.class_views import CentreCrop
+from zoo.export.centre_view import centre_view
+
+SIZE = 32
+
+
+@pytest.fixture(scope="module")
+def view():
+    spec = tf.TensorSpec((None, None, None, 3), tf.uint8)
+    return tf.function(lambda x: centre_view(tf.cast(x, tf.float32), SIZE), input_signature=[spec], autograph=False)
+
+
+def picture(height, width):
+    rng = np.random.default_rng(height * 1000 + width)
+    coarse = Image.fromarray(rng.integers(0, 256, (7, 9, 3), np.uint8))
+    return np.asarray(coarse.resize((width, height), Image.BICUBIC))
+
+
+@pytest.mark.parametrize("size", [(300, 400), (97, 64), (74, 74), (37, 60), (60, 37), (38, 333), (640, 1000)])
+def test_shrunk_pictures_are_opencvs_area_means(view, size):
+    image = picture(*size)
+    mine, theirs = view(image[None]).numpy()[0], CentreCrop(SIZE)(image)[0].astype(float)
+    assert np.abs(mine - theirs).max() <= 1
+    assert (mine != theirs).mean() < 0.01
+
+
+@pytest.mark.parametrize("size", [(20, 25), (30, 36), (8, 8), (36, 50)])
+def test_enlarged_pictures_are_bilinear(view, size):
+    image = picture(*size)
+    # OpenCV computes these in fixed point, a level off now and then.
+    assert np.abs(view(image[None]).numpy()[0] - CentreCrop(SIZE)(image)[0]).max() <= 1
+
+
+def test_pictures_of_the_networks_size_stay_as_they_are(view):
+    image = picture(SIZE, SIZE)
+    np.testing.assert_array_equal(view(image[None]).numpy()[0], image)
+    np.testing.assert_array_equal(centre_view(tf.cast(image[None], tf.float32), SIZE).numpy()[0], image)
+
+
+def test_every_picture_of_a_batch_is_viewed_alone(view):
+    images = np.stack([picture(50, 70), picture(50, 70)[::-1]])
+    both = view(images).numpy()
+    for one, image in zip(both, images, strict=True):
+        np.testing.assert_array_equal(one, view(image[None]).numpy()[0])
