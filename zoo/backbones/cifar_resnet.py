@@ -47,10 +47,14 @@ class OptionAShortcut(layers.Layer):
 
 
 def _conv(x, filters: int, strides: int, name: str, relu: bool = True):
-    # 'same' would pad an even picture only at the bottom and right when it strides.
-    x = layers.ZeroPadding2D(1, name=f"{name}_pad")(x)
+    padding = "same"
+    if strides > 1:
+        # 'same' would pad an even picture only at the bottom and right when it strides.
+        x, padding = layers.ZeroPadding2D(1, name=f"{name}_pad")(x), "valid"
     # He 2015's initialisation by fan-in, as He 2016 takes it; no bias, which the normalisation would undo.
-    x = layers.Conv2D(filters, 3, strides, use_bias=False, kernel_initializer="he_normal", name=f"{name}_conv")(x)
+    x = layers.Conv2D(
+        filters, 3, strides, padding, use_bias=False, kernel_initializer="he_normal", name=f"{name}_conv"
+    )(x)
     # Momentum .9: .99 takes longer to settle than the last, slowest part of a short training lasts.
     x = BatchNorm(momentum=0.9, epsilon=1e-5 * 1.001, name=f"{name}_bn")(x)
     return layers.ReLU(name=f"{name}_relu")(x) if relu else x
