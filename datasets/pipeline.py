@@ -45,7 +45,7 @@ class Batches:
         short: resize each picture so that its short side is this, as a model with the same numbers would (which
             then leaves it alone). Several: one of them is drawn for each batch, for training at several scales.
             Detections come in pixels of the resized pictures: for evaluation leave it to the model.
-        long: greatest long side with ``short``; 2000 for Fast R-CNN's five scales.
+        long: greatest long side with ``short``, no more than the model's own; 2000 for Fast R-CNN's five scales.
         bucket: keep wide and tall pictures apart, so that little is padded; without it, and without ``shuffle``,
             pictures come in the data set's own order.
         pad_multiple: H and W are rounded up to a multiple of this, so that fewer different shapes occur.

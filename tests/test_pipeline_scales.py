@@ -60,6 +60,52 @@ def test_pixels_are_the_models_own_up_to_rounding():
     assert np.asarray(ratio).tolist() == [[1, 1]] * 2
 
 
+@pytest.mark.parametrize("rounding", ["nearest", "floor", "factor"])
+def test_a_model_takes_the_sizes_it_is_told(rounding):
+    from zoo.detectors.preprocessing import Preprocessing
+
+    layer = Preprocessing(60, 100, mean=(9, 8, 7), rounding=rounding)
+    x, _ = Batches(mixed(), 3, short=(25, 48), scale_jitter=(0.7, 1.4)).batch(0, 0)
+    assert len({tuple(size) for size in x["sizes"].tolist()}) > 1
+    prepared, sizes, ratio = (np.asarray(each) for each in layer(x["images"], x["sizes"], x["prepared_sizes"]))
+    np.testing.assert_array_equal(sizes, x["sizes"])
+    np.testing.assert_array_equal(ratio, np.ones((3, 2)))
+    for row, (height, width) in enumerate(x["sizes"]):
+        np.testing.assert_allclose(prepared[row, :height, :width], x["images"][row, :height, :width] - [9.0, 8, 7])
+        assert not prepared[row, height:].any()
+        assert not prepared[row, :, width:].any()
+    # It may also be left to the model to resize to a size that is told.
+    raw, _ = Batches(mixed(), 3).batch(0, 0)
+    wanted = np.array([prepared_size(*size, 45, 90) for size in raw["sizes"].tolist()], np.int32)
+    told = layer(raw["images"], raw["sizes"], wanted)
+    by_rule = Preprocessing(45, 90, mean=(9, 8, 7))(raw["images"], raw["sizes"])
+    for one, other in zip(told, by_rule, strict=True):
+        np.testing.assert_allclose(np.asarray(one), np.asarray(other), atol=1e-3)
+
+
+def test_a_detector_trains_at_the_sizes_it_is_told():
+    import tensorflow as tf
+    from tiny import tiny_detector
+
+    from zoo.training.tasks import as_batches
+
+    model = tiny_detector(("a", "b", "c"))  # of its own, it would resize to a short side of 64
+    batches = Batches(mixed(), 2, short=(32, 50), long=96)
+    for step in range(2):
+        x, y = batches.batch(0, step)
+        found = model(x, training=True)
+        assert np.asarray(found["sizes"]).tolist() == x["sizes"].tolist()
+        loss = model.compute_loss(x, y, found)
+        assert np.isfinite(float(loss))
+    model.compile(optimizer="sgd")
+    model.fit(batches.dataset(), steps_per_epoch=2, verbose=0)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="sizes are larger than long=96; build the model"):
+        model.fit(Batches(mixed(), 2, short=97).dataset(), steps_per_epoch=1, verbose=0)
+    with pytest.raises(ValueError, match="long side of up to 120, but tiny is made for 96; build it with the option"):
+        as_batches(model, Batches(mixed(), 2, short=60, long=120), 2, 0)
+    as_batches(model, Batches(mixed(), 2, short=60, long=96), 2, 0)
+
+
 def test_boxes_and_sizes_follow():
     batches = Batches(mixed(), 3, short=37, long=50, vertical_flip=True, rotate90=True)
     for epoch in range(3):

@@ -61,7 +61,8 @@ class FasterRCNN(keras.Model):
 
     Call:
         images ``(B, H, W, 3)``, RGB 0-255, uint8 or float; or ``{"images": ..., "sizes": (B, 2)}`` for images of
-        different true height and width, zero-padded at the right and bottom. Further keys are ignored. Returns
+        different true height and width, zero-padded at the right and bottom, with ``"prepared_sizes": (B, 2)`` if
+        they are to be resized to these sizes instead of the usual ones. Further keys are ignored. Returns
         ``boxes (B, D, 4)`` in pixels of the original images, ``scores (B, D)``, ``classes (B, D)`` int32 (-1 is
         padding) and ``num_detections (B,)``.
 
@@ -164,8 +165,9 @@ class FasterRCNN(keras.Model):
 
     def _propose(self, inputs, training: bool) -> dict:
         """Everything up to the proposals, in pixels of the prepared images."""
-        images, given = (inputs, None) if not isinstance(inputs, dict) else (inputs["images"], inputs.get("sizes"))
-        prepared, sizes, ratio = self.preprocessing(images, given)
+        inputs = inputs if isinstance(inputs, dict) else {"images": inputs}
+        images, given = inputs["images"], inputs.get("sizes")
+        prepared, sizes, ratio = self.preprocessing(images, given, inputs.get("prepared_sizes"))
         features = self.extractor(prepared, training=training)
         logits, deltas = self.rpn(features)
         rows, columns = ops.shape(features)[1:3]

@@ -32,7 +32,8 @@ class Preprocessing(keras.layers.Layer):
         ``images (B, H, W, 3)`` RGB 0-255 of any number type, zero-padded at the right and bottom, and ``sizes
         (B, 2)``, their true heights and widths (``None``: all of H x W), give ``(prepared (B, H', W', 3) float32,
         prepared sizes (B, 2) int32, ratio (B, 2) float32)``, ratio being prepared by original height and width:
-        what boxes are multiplied by.
+        what boxes are multiplied by. ``wanted (B, 2)`` int32, if given, are the prepared sizes to use instead of
+        the layer's own rule (in training at several scales); no side exceeds ``long``.
     """
 
     def __init__(
@@ -102,19 +103,19 @@ class Preprocessing(keras.layers.Layer):
         one = ratio[:, 1:] if self.rounding == "floor" else ops.cast(self._factor(sizes)[0], "float32")
         return ops.concatenate([one, one], axis=1)
 
-    def call(self, images, sizes=None):
+    def call(self, images, sizes=None, wanted=None):
         """Prepare a batch."""
         batch, height, width = ops.shape(images)[:3]
-        known = sizes is None and isinstance(height, int) and isinstance(width, int)
+        known = sizes is None and wanted is None and isinstance(height, int) and isinstance(width, int)
         if sizes is None:
             sizes = ops.stack([ops.full((batch,), height, "int32"), ops.full((batch,), width, "int32")], axis=1)
         if known:
             canvas = self.prepared_size(height, width)
             new = ops.cast(ops.stack([ops.full((batch,), side, "int32") for side in canvas], axis=1), "float32")
         else:
-            new = self._prepared_sizes(sizes)
+            new = self._prepared_sizes(sizes) if wanted is None else self._told(wanted)
             canvas = self._canvas(new)
-        ratio = self._ratio(sizes, new)
+        ratio = self._ratio(sizes, new) if wanted is None else new / ops.cast(sizes, "float32")
         images = ops.cast(images, "float32")
         if self.order == "bgr":
             images = images[..., ::-1]
@@ -128,6 +129,16 @@ class Preprocessing(keras.layers.Layer):
         images = ops.transpose(images, (0, 2, 1, 3))
         return images, ops.cast(new, "int32"), ratio
 
+    def _told(self, wanted):
+        """Prepared sizes that were given, as floats; on TensorFlow an error if one is too large."""
+        if keras.backend.backend() == "tensorflow":
+            import tensorflow as tf
+
+            # The tables of RoI pooling are made for ``long``: a larger map would go wrong unnoticed.
+            says = f"prepared_sizes are larger than long={self.long}; build the model with a greater one"
+            tf.debugging.assert_less_equal(ops.max(wanted), ops.cast(self.long, wanted.dtype), says)
+        return ops.cast(wanted, "float32")
+
     def _canvas(self, new):
         """Height and width that hold all prepared images."""
         if keras.backend.backend() == "tensorflow":
@@ -136,11 +147,11 @@ class Preprocessing(keras.layers.Layer):
         # Compilers with static shapes cannot wait for the sizes: the largest that any image can have.
         return self.long, self.long
 
-    def compute_output_shape(self, images_shape, sizes_shape=None):
+    def compute_output_shape(self, images_shape, sizes_shape=None, wanted_shape=None):
         """Shapes of the three results; the canvas is known where the input's size is."""
         batch, height, width = images_shape[:3]
         canvas = (None, None)
-        if sizes_shape is None and height is not None and width is not None:
+        if sizes_shape is None and wanted_shape is None and height is not None and width is not None:
             canvas = self.prepared_size(height, width)
         return (batch, *canvas, 3), (batch, 2), (batch, 2)
 

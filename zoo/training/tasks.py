@@ -57,6 +57,7 @@ def as_batches(model: keras.Model, data: TrainData, batch_size: int, seed: int) 
         if not hasattr(model, "detect"):
             raise ValueError(f"{data.source.name} has boxes, but {model.name} is a classifier; give class folders")
         check_classes(model.classes, data.source)
+        _check_sides(model, data)
     else:
         if hasattr(model, "detect"):
             raise ValueError(f"{data.source.name} has no boxes to train the detector {model.name} on")
@@ -83,6 +84,16 @@ def make_task(
         return Task(batches, classes, {}, validation, judge)
     judge = None if val_data is None else TopError(val_data, val_every, 250, best_path, meta, best)
     return Task(batches, classes, _classification(classes), None, judge)
+
+
+def _check_sides(model: keras.Model, data: Batches) -> None:
+    """Pictures that were resized while they were read are no larger than the model is made for."""
+    most = model.preprocessing.long
+    if data.shorts and data.long > most:
+        raise ValueError(
+            f"pictures are resized to a long side of up to {data.long}, but {model.name} is made for {most}; "
+            f"build it with the option long={data.long}, or give the batches long={most}"
+        )
 
 
 @keras.saving.register_keras_serializable("zoo")
