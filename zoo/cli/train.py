@@ -104,7 +104,16 @@ def _add_augmentation(group: argparse._ArgumentGroup) -> None:
         type=int,
         nargs="+",
         metavar="N",
-        help="short side of photographs that a classifier's crops are taken from, or the least and the greatest",
+        help="for a detector, the short side that pictures are resized to while they are read; of several, one is "
+        "drawn for each batch (by default the model resizes them). For a classifier, the short side that crops are "
+        "taken from, or the least and the greatest",
+    )
+    group.add_argument("--long", type=int, metavar="N", help="greatest long side with --short, for a detector (1000)")
+    group.add_argument(
+        "--expand", type=float, default=1.0, metavar="FACTOR", help="zoom half of the pictures out by up to this (1)"
+    )
+    group.add_argument(
+        "--crop", type=float, default=1.0, metavar="SHARE", help="cut out parts, their sides at least this share (1)"
     )
     group.add_argument("--workers", type=int, default=2, metavar="N", help="batches prepared at the same time (2)")
     group.add_argument("--pad-multiple", type=int, default=1, metavar="N", help="round picture sides up to this (1)")
@@ -200,8 +209,10 @@ def _recipe(args: argparse.Namespace, batch: int) -> tuple[Recipe, int, dict[str
 def _detection_data(args: argparse.Namespace, batch: int) -> tuple[Batches, DetectionDataset | None]:
     from zoo.datasets.pipeline import Batches
 
-    if args.augmentation is not None or args.short is not None:
-        raise ValueError("--augmentation, --short: for classifiers only")
+    if args.augmentation is not None:
+        raise ValueError("--augmentation: for classifiers only")
+    if args.long is not None and args.short is None:
+        raise ValueError("--long: without --short the model resizes the pictures; give its option long instead")
     data, val = train_and_val(args.data, args.split, args.val_split)
     batches = Batches(
         data,
@@ -213,6 +224,10 @@ def _detection_data(args: argparse.Namespace, batch: int) -> tuple[Batches, Dete
         rotate90=args.rotate90,
         scale_jitter=None if args.scale_jitter is None else tuple(args.scale_jitter),
         colour_jitter=args.colour_jitter,
+        expand=args.expand,
+        crop=args.crop,
+        short=args.short,
+        long=1000 if args.long is None else args.long,
         pad_multiple=args.pad_multiple,
         cache=args.cache,
     )
@@ -227,6 +242,9 @@ def _classification_data(args: argparse.Namespace) -> tuple[ClassificationDatase
         "--rotate90": args.rotate90,
         "--scale-jitter": args.scale_jitter,
         "--colour-jitter": args.colour_jitter,
+        "--long": args.long,
+        "--expand": args.expand != 1,
+        "--crop": args.crop != 1,
     }
     asked = [name for name, value in unused.items() if value]
     if asked:

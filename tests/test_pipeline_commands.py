@@ -1,0 +1,39 @@
+"""``zoo train``: what is said about the pictures reaches the batches."""
+
+import argparse
+
+import pytest
+
+from zoo.cli import train
+
+
+def batches_of(*words):
+    parser = argparse.ArgumentParser()
+    train.add_commands(parser.add_subparsers())
+    args = parser.parse_args(["train", "--data", "digits:4", "--model", "any", "--out", "r", *words])
+    return train._detection_data(args, 2)[0]
+
+
+def test_pictures_are_left_as_they_are_by_default():
+    batches = batches_of()
+    assert batches.shorts == ()
+    assert not batches.augmentation.windows
+
+
+def test_crops_zooming_out_and_short_sides():
+    batches = batches_of("--crop", "0.3", "--expand", "4", "--short", "480", "576", "--long", "2000")
+    assert (batches.augmentation.crop, batches.augmentation.expand) == (0.3, 4.0)
+    assert (batches.shorts, batches.long) == ((480, 576), 2000)
+    assert (batches_of("--short", "600").shorts, batches_of("--short", "600").long) == ((600,), 1000)
+
+
+def test_a_long_side_alone_means_nothing():
+    with pytest.raises(ValueError, match="--long: without --short the model resizes the pictures"):
+        batches_of("--long", "800")
+
+
+def test_classifiers_have_no_boxes():
+    args = argparse.Namespace(vertical_flip=False, rotate90=False, scale_jitter=None, colour_jitter=0.0)
+    args.long, args.expand, args.crop = 800, 2.0, 0.5
+    with pytest.raises(ValueError, match="--long, --expand, --crop: for detectors only"):
+        train._classification_data(args)
