@@ -282,6 +282,14 @@ def load_weights(model: keras.Model, path: str | Path) -> None:
     if is_ours(path):
         load_weights_file(model, path)
         return
+    from zoo.convert.readers.keras_h5 import is_keras_h5
+
+    with _open(path) as file:
+        if is_keras_h5(file):
+            raise WeightsError(
+                f"{path} is of the layout that Keras loads by the layers' order, whatever their names; "
+                f"zoo.get(NAME, weights={str(path)!r}) takes it by name"
+            )
     try:
         model.load_weights(path)
     except (ValueError, KeyError, OSError) as error:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from zoo.arguments import RegistryError, nearest
+from zoo.arguments import RegistryError, check_options, nearest
 from zoo.convert.check import Converted, convert_arrays
 from zoo.convert.known import find_layout
 from zoo.convert.layout import Layout
@@ -114,7 +114,9 @@ def convert_file(
         layout = find_layout(file)
         if layout_name and layout.name != layout_name:
             raise WeightsError(f"{source} should have the layout {layout_name!r}, but it is {layout.about}")
+        _check_owner(source, layout, layout.model(file.shapes), (model.name,))
         merged = {**layout.options(model.name, file.shapes), **(options or {})}
+        check_options(model, merged)
         shapes = shapes_of(lambda: model.builder(classes, **merged))
         arrays = convert_arrays(model.name, shapes, file, layout)
         names = classes if isinstance(classes, tuple) else ()
@@ -142,10 +144,15 @@ def _published_file(path: Path, model: ModelInfo, base: ModelInfo | None) -> Sou
         told = layout.model(file.shapes)
         # AlexNet's and CaffeNet's files are alike and tell no name: the model asked for decides.
         owners = {None: base or model, model.name: model} | ({base.name: base} if base is not None else {})
-        owner = owners.get(told)
-        if owner is None:
-            raise WeightsError(
-                f"{path} ({layout.about}) holds weights of {told}, not of {model.name}; "
-                f"use zoo.get({told!r}, weights={str(path)!r})"
-            )
+        _check_owner(path, layout, told, tuple(owners))
+        owner = owners[told]
         return Source(path, str(path), owner, implied=layout.options(owner.name, file.shapes), layout=layout)
+
+
+def _check_owner(path: Path, layout: Layout, told: str | None, allowed: tuple[str | None, ...]) -> None:
+    if told is not None and told not in allowed:
+        names = " or ".join(name for name in allowed if name)
+        raise WeightsError(
+            f"{path} ({layout.about}) holds weights of {told}, not of {names}; "
+            f"use zoo.get({told!r}, weights={str(path)!r})"
+        )
