@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,8 @@ from zoo.datasets.anchor_fit import AnchorPlan
 from zoo.datasets.doctor import examine
 from zoo.datasets.doctor_boxes import overlaps
 from zoo.datasets.doctor_parts import REST
+from zoo.datasets.doctor_pictures import Picture
+from zoo.datasets.doctor_twins import find_twins
 from zoo.datasets.findings import KINDS
 from zoo.datasets.writing import save
 
@@ -231,6 +234,29 @@ def test_counts(clean):
     suggested = record["anchors"]["suggested_grids"][0]
     assert len(suggested["sizes"]) <= 3
     assert suggested["all"]["at_70"] > record["anchors"]["chosen"]["all"]["at_70"]
+
+
+def seen(split, image_id, digest, seed, size=(30, 40)):
+    """A picture as the doctor saw it; equal seeds give equal thumbnails."""
+    thumb = np.random.default_rng(seed).integers(0, 256, (32, 32)).astype(np.uint8)
+    return Picture(split, 0, image_id, Path(f"{image_id}.jpg"), digest, thumb, size)
+
+
+def test_copies_are_named_once_beside_an_earlier_one():
+    pictures = [seen("train", "a", b"1", 0), seen("test", "b", b"1", 0), seen("test", "c", b"1", 0)]
+    pictures += [seen(REST, "d", b"1", 0), seen("val", "e", b"2", 1)]
+    found = [(finding.kind, finding.image_id, finding.other) for finding in find_twins(pictures)]
+    assert found == [("leak", "b", ("train", "a")), ("twin", "c", ("test", "b")), ("twin", "d", ("train", "a"))]
+
+
+def test_near_copies_leak_if_any_copies_of_them_do():
+    pictures = [seen("train", "a", b"1", 0), seen("train", "b", b"2", 0), seen("test", "c", b"2", 0)]
+    found = [(finding.kind, finding.image_id, finding.other) for finding in find_twins(pictures)]
+    assert found == [("leak", "c", ("train", "b")), ("near-leak", "c", ("train", "a"))]
+    # Of another shape it is another picture; and what shows next to nothing is compared with nothing.
+    assert find_twins([seen("train", "a", b"1", 0), seen("test", "b", b"2", 0, (30, 30))]) == []
+    flat = [replace(seen("train", "a", digest, 0), thumb=np.full((32, 32), 9, np.uint8)) for digest in (b"1", b"2")]
+    assert find_twins(flat) == []
 
 
 def test_overlaps():
