@@ -19,6 +19,7 @@ from zoo.export.metadata import describe
 from zoo.export.parity import check_parity
 from zoo.export.runners import LABELS_FILE, METADATA_FILE, open_artifact
 from zoo.export.subject import Subject, subject
+from zoo.export.tflite_graph import rewrite
 from zoo.files import save_json
 
 PRECISIONS = ("float32", "float16", "dynamic_int8")
@@ -95,6 +96,7 @@ def _convert(
     holder = tf.Module()
     holder.weights = [variable.value for variable in seen.model.variables]
     tf.saved_model.save(holder, str(folder), signatures={"serving_default": function})
+    rewrite(folder)
 
     converter = tf.lite.TFLiteConverter.from_saved_model(str(folder), signature_keys=["serving_default"])
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]

@@ -1,0 +1,67 @@
+"""The operators written for TFLite's sake compute what those did that they stand for."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from ai_edge_litert.interpreter import Interpreter
+
+from zoo.export.tflite_graph import rewrite
+
+SLICES = {
+    "middle": lambda x: x[:, None, :],
+    "end": lambda x: x[..., None],
+    "two at the end": lambda x: x[..., None, None],
+    "first": lambda x: x[None],
+    "around": lambda x: x[None, ..., None],
+    "between": lambda x: x[:, None, ..., None, :],
+    "cut": lambda x: x[:, None, 1:2],
+    "one taken": lambda x: x[:, None, 0],
+    "backwards": lambda x: x[None, ::-1],
+}
+KEPT = ("cut", "one taken", "backwards")
+
+
+def functions(x, bits):
+    found = {name.replace(" ", "_"): cut(x) * 2.0 for name, cut in SLICES.items() if name not in KEPT}
+    return {**found, "shifted": tf.bitwise.left_shift(3 * tf.ones_like(bits), bits)}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("saved")
+    spec = [tf.TensorSpec((None, None), tf.float32, "x"), tf.TensorSpec((None, 5), tf.int32, "bits")]
+    tf.saved_model.save(tf.Module(), str(folder), signatures=tf.function(functions, input_signature=spec))
+    assert rewrite(folder) == len(SLICES) - len(KEPT) + 1
+    return folder
+
+
+X = np.arange(6, dtype=np.float32).reshape(2, 3)
+BITS = np.array([[0, 1, 4, 20, 29]], np.int32)
+
+
+def check(found):
+    for name, cut in SLICES.items():
+        if name not in KEPT:
+            np.testing.assert_array_equal(found[name.replace(" ", "_")], 2 * cut(X))
+    np.testing.assert_array_equal(found["shifted"], 3 << BITS)
+
+
+def test_in_tensorflow(folder):
+    serve = tf.saved_model.load(str(folder)).signatures["serving_default"]
+    check(serve(x=tf.constant(X), bits=tf.constant(BITS)))
+
+
+def test_in_litert(folder):
+    converter = tf.lite.TFLiteConverter.from_saved_model(str(folder), signature_keys=["serving_default"])
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+    check(Interpreter(model_content=converter.convert()).get_signature_runner("serving_default")(x=X, bits=BITS))
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_slices_that_cut_stay(name, tmp_path):
+    spec = [tf.TensorSpec((None, None), tf.float32, "x")]
+    function = tf.function(lambda x: {"y": SLICES[name](x) * 2.0}, input_signature=spec)
+    tf.saved_model.save(tf.Module(), str(tmp_path), signatures=function)
+    assert rewrite(tmp_path) == 0
+    loaded = tf.saved_model.load(str(tmp_path)).signatures["serving_default"]
+    np.testing.assert_array_equal(loaded(x=tf.constant(X))["y"], 2 * SLICES[name](X))
