@@ -20,19 +20,22 @@ class RPN(keras.layers.Layer):
     def __init__(self, anchors: int, channels: int = 512, name: str | None = None, dtype=None, trainable: bool = True):
         super().__init__(name=name, dtype=dtype, trainable=trainable)
         self.anchors, self.channels = anchors, channels
-        # Gaussian of deviation .01 for all new layers (section 3.1.3).
-        normal = keras.initializers.RandomNormal(stddev=0.01)
+
+        def normal():
+            # Gaussian of deviation .01 for all new layers (section 3.1.3). One object would draw the same numbers again.
+            return keras.initializers.RandomNormal(stddev=0.01)
+
         self.conv = layers.Conv2D(
             channels,
             3,
             padding="same",
             activation="relu",
-            kernel_initializer=normal,
+            kernel_initializer=normal(),
             name="conv",
             dtype=dtype,
         )
-        self.score = layers.Conv2D(2 * anchors, 1, kernel_initializer=normal, name="score", dtype=dtype)
-        self.loc = layers.Conv2D(4 * anchors, 1, kernel_initializer=normal, name="loc", dtype=dtype)
+        self.score = layers.Conv2D(2 * anchors, 1, kernel_initializer=normal(), name="score", dtype=dtype)
+        self.loc = layers.Conv2D(4 * anchors, 1, kernel_initializer=normal(), name="loc", dtype=dtype)
 
     def build(self, input_shape):
         """Build the three convolutions for ``(B, Hf, Wf, C)``."""
