@@ -60,12 +60,12 @@ def overlaps(a, b, one: float):
     return inter / (sum(areas) - inter)
 
 
-def is_nms(kept, candidates, scores, threshold: float, one: float = 0.0, full: float | None = None, limit=None):
+def is_nms(kept, candidates, scores, threshold: float, one: float = 0.0, *, most=None, full=None, limit=None):
     """``kept`` (P, 4) is what greedy NMS makes of ``candidates`` (N, 4), in the order of their ``scores``.
 
     Said by its two rules, not by running it: two libraries may fall out on two sides of a threshold that an overlap
-    meets to six digits, and of equal ranks. ``full``: the list was cut off behind this score. ``limit``: the greatest
-    coordinates, to which boxes were cut afterwards. Gives the scores of the kept ones.
+    meets to six digits, and of equal ranks. ``most``: only so many are kept; ``full``: only those of at least this
+    score; ``limit``: the greatest coordinates, to which boxes were cut afterwards. Gives the scores of the kept ones.
     """
     tiny = 1e-5
     if not len(kept):
@@ -84,6 +84,8 @@ def is_nms(kept, candidates, scores, threshold: float, one: float = 0.0, full: f
     assert among.max() <= threshold + tiny, "the kept ones leave each other alone"
     better = scores[index][:, None] >= scores[None] - tiny
     explained = (better & (iou >= threshold - tiny)).any(0)
+    if len(index) == most:
+        full = scores[index].min()
     if full is not None:
         explained |= scores <= full + tiny
     explained[index] = True
@@ -98,7 +100,7 @@ def are_detections(steps, probability, boxes, one: float = 0.0, most: int | None
     for k in range(1, probability.shape[1]):
         good = probability[:, k] > 0.05
         ours = steps.classes == k - 1
-        scores = is_nms(steps.boxes[ours], boxes[good, k], probability[good, k], 0.3, one, full, limit)
+        scores = is_nms(steps.boxes[ours], boxes[good, k], probability[good, k], 0.3, one, full=full, limit=limit)
         np.testing.assert_allclose(steps.scores[ours], scores, atol=1e-5)
 
 

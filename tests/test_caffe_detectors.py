@@ -66,8 +66,7 @@ def check(release, steps, image):
     np.testing.assert_array_equal(steps.anchors, release.anchors(rows, columns))
 
     candidates, ranks = release.candidates(our_scores, our_deltas, prepared.shape[1:], scale)
-    full = is_nms(steps.proposals, candidates, ranks, 0.7, one=1, full=None if len(steps.proposals) < 300 else 1)
-    assert len(full) > 50
+    assert len(is_nms(steps.proposals, candidates, ranks, 0.7, one=1, most=300)) > 50
     np.testing.assert_array_equal(steps.pooled, release.pool(steps.features, steps.proposals))
 
     scores, deltas = release.head(steps.pooled)
@@ -97,7 +96,7 @@ def test_from_image_to_boxes(caffe):
     mostly_agree(caffe.steps, [(score, label, box + np.array([0, 0, 1, 1])) for score, label, box in wanted])
 
 
-@pytest.mark.parametrize("image_size", [(260, 170), (90, 290), (224, 322)])
+@pytest.mark.parametrize("image_size", [(260, 170), (90, 290)])
 def test_pictures_of_other_shapes(caffe, image_size):
     image = picture(*image_size, seed=4)
     check(caffe.release, steps_of(caffe.model, image), image)

@@ -74,22 +74,18 @@ def test_rpn_scores_deltas_and_anchors(release):
 
 
 def check_proposals(steps, size, scale):
-    """Our proposals follow from our RPN's outputs by ChainerCV's rules; gives their candidates."""
+    """Our proposals follow from our RPN's outputs by ChainerCV's rules."""
     anchors = reference.anchors(*steps.features.shape[1:])
     candidates, scores = reference.candidates(steps.rpn_logits, yx(steps.rpn_deltas), anchors, size, scale)
     # NMS knows no axes, so that the order of coordinates may stay ours.
-    kept = is_nms(steps.proposals, yx(candidates), scores, 0.7)
-    assert len(kept) < 300, "the list is not full: all that NMS leaves is there"
-    return candidates, scores
+    is_nms(steps.proposals, yx(candidates), scores, 0.7, most=300)
 
 
 def test_proposals(release):
-    candidates, scores = check_proposals(release.steps, release.size, release.scale)
+    check_proposals(release.steps, release.size, release.scale)
     assert len(release.steps.proposals) > 150
-    softmax = release.steps.rpn_logits[:, 1] - release.steps.rpn_logits[:, 0]
-    ours = np.abs(candidates[:, None] - yx(release.steps.proposals)).max(-1).argmin(0)
-    assert (np.diff(scores[ours]) <= 1e-5).all()
-    assert not (np.diff(np.sort(softmax)[::-1][ours]) >= 0).all(), "the raw score must rank otherwise than the softmax"
+    raw, softmax = release.steps.rpn_logits[:, 1], release.steps.rpn_logits[:, 1] - release.steps.rpn_logits[:, 0]
+    assert (raw.argsort() != softmax.argsort()).mean() > 0.9, "the two ways to rank must differ here"
 
 
 def test_pooled_features(release):
