@@ -22,7 +22,7 @@ class RPN(keras.layers.Layer):
         self.anchors, self.channels = anchors, channels
 
         def normal():
-            # Gaussian of deviation .01 for all new layers (section 3.1.3). One object would draw the same numbers again.
+            # Gaussian of deviation .01 for all new layers (section 3.1.3); one object would repeat its numbers.
             return keras.initializers.RandomNormal(stddev=0.01)
 
         self.conv = layers.Conv2D(
