@@ -88,8 +88,10 @@ def make_task(
 
 def _check_sides(model: keras.Model, data: Batches) -> None:
     """Pictures that were resized while they were read are no larger than the model is made for."""
+    if not data.shorts:
+        return
     most = model.preprocessing.long
-    if data.shorts and data.long > most:
+    if data.long > most:
         raise ValueError(
             f"pictures are resized to a long side of up to {data.long}, but {model.name} is made for {most}; "
             f"build it with the option long={data.long}, or give the batches long={most}"
