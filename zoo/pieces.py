@@ -16,15 +16,14 @@ _PIECE = 16 << 20  # bytes; freed blocks of this size are used again, so that pi
 
 
 class Rows:
-    """A matrix (H * W * C, O) whose rows are copied out of a view (H, W, C, O) when they are taken.
+    """A matrix (A * B, O) whose rows are copied out of a view (A, B, O) when they are taken.
 
     What a dense layer sees behind a flattened feature map lies in another order in most files; bringing it into ours
     has to copy, and with this a slice of rows copies those rows only.
 
-    >>> view = np.arange(24).reshape(4, 3, 2, 1).transpose(2, 1, 3, 0)
-    >>> rows = Rows(view)
+    >>> rows = Rows(np.arange(24).reshape(4, 2, 3).transpose(2, 1, 0))
     >>> rows.shape, rows[2:4].tolist()
-    ((6, 4), [[4, 10, 16, 22], [1, 7, 13, 19]])
+    ((6, 4), [[1, 7, 13, 19], [4, 10, 16, 22]])
     """
 
     def __init__(self, view: np.ndarray):
@@ -65,7 +64,13 @@ def pieces(array: np.ndarray | Rows) -> Iterator[tuple[slice | tuple[()], np.nda
 
 def check_finite(name: str, array: np.ndarray, source: str) -> None:
     """``WeightsError`` if some of the values are no finite numbers."""
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
+    if array.dtype.kind != "f":
+        return
+    # A sum is as quick as reading, and not finite if a number is not; it may also overflow, and then it is looked at
+    # number by number.
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = array.sum()
+    if not np.isfinite(total) and not np.isfinite(array).all():
         raise WeightsError(f"{source} holds NaN or infinite values in {name}; fetch or train it again")
 
 

@@ -144,7 +144,8 @@ def dense_after_flatten(name: str, channels: int, size: int) -> Array:
     """
 
     def load(w: np.ndarray) -> Rows:
-        return Rows(w.reshape(w.shape[0], channels, size, size).transpose(2, 3, 1, 0))
+        # (cells, C, O): a piece is what one cell of the map gives.
+        return Rows(w.reshape(w.shape[0], channels, size * size).transpose(2, 1, 0))
 
     def save(k: np.ndarray) -> np.ndarray:
         units = k.shape[1]
