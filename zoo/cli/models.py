@@ -35,7 +35,8 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--weights",
         metavar="NAME|PATH",
-        help="weights that `zoo info` shows, a run folder of `zoo train`, or a .weights.h5 or .keras file",
+        help="weights that `zoo info` shows, a run folder of `zoo train`, a .weights.h5 or .keras file, or a published "
+        "file of any layout that `zoo convert --help` lists",
     )
     parser.add_argument(
         "--option",
