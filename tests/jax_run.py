@@ -8,6 +8,7 @@ import sys
 import jax
 import keras
 import numpy as np
+from tiny import under_conventions
 
 from zoo.detectors.faster_rcnn import FasterRCNN
 from zoo.detectors.preprocessing import Preprocessing
@@ -48,6 +49,10 @@ def main(model_path: str, inputs_path: str, outputs_path: str) -> None:
             out[f"found_{i}_{key}"] = value
     found = model.predict_on_batch({"images": given["images"], "sizes": given["sizes"]})
     out.update({f"found_padded_{key}": value for key, value in found.items()})
+
+    other = under_conventions(model)
+    for key, value in other.predict_on_batch({"images": given["images"], "sizes": given["sizes"]}).items():
+        out[f"found_other_{key}"] = value
 
     y = {"boxes": given["truth_boxes"], "classes": given["truth_classes"]}
     x = {"images": given["images"], "image_id": given["image_id"]}

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import reference
 from test_padding import SHAPES, alone, loss, padded, patch_detector, truths
-from tiny import tiny_detector
+from tiny import tiny_detector, under_conventions
 
 import zoo
 from zoo.detectors import faster_rcnn
@@ -18,9 +18,8 @@ CHAINER = {"rank_by": "logit", "min_size_in": "original", "edge_cells": True}
 
 def altered(model, rounding: str = "nearest", **options):
     """The same detector under other conventions, its random last layers made decisive."""
-    config = model.get_config()
-    config["preprocessing"]["config"]["rounding"] = rounding
-    other = FasterRCNN.from_config({**config, **options})
+    house = {"convention": "continuous", "rank_by": "softmax", "min_size_in": "prepared", "edge_cells": False}
+    other = under_conventions(model, rounding, **{**house, **options})
     rng = np.random.default_rng(0)
     for layer in (other.rpn.score, other.rpn.loc, other.head.score, other.head.loc):
         layer.kernel.assign(rng.normal(0, 0.3, layer.kernel.shape))

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import reference
-from tiny import tiny_detector
+from tiny import tiny_detector, under_conventions
 
 from zoo.detectors.preprocessing import Preprocessing
 
@@ -128,6 +128,11 @@ def compare(saved, prefix, found):
 @pytest.mark.parametrize("i", [0, 1])
 def test_a_saved_detector_finds_the_same(saved, model, given, i):
     compare(saved, f"found_{i}", model(given["images"][i : i + 1]))
+
+
+def test_the_references_conventions_are_the_same(saved, model, given):
+    other = under_conventions(model)
+    compare(saved, "found_other", other({"images": given["images"], "sizes": given["sizes"]}))
 
 
 def test_the_loss_is_the_same(saved, model, given):

@@ -42,3 +42,21 @@ def tiny_detector(classes: Sequence[str] = ("a", "b"), seed: int = 0) -> FasterR
         max_detections=20,
         name="tiny",
     )
+
+
+def under_conventions(
+    model: FasterRCNN,
+    rounding: str = "factor",
+    convention: str = "caffe",
+    rank_by: str = "logit",
+    min_size_in: str = "original",
+    edge_cells: bool = True,
+    **more: object,
+) -> FasterRCNN:
+    """The same detector, weights and all, under other conventions; by default under as many as can be at once."""
+    own = {"convention": convention, "rank_by": rank_by, "min_size_in": min_size_in, "edge_cells": edge_cells}
+    config = {**model.get_config(), **own, **more}
+    config["preprocessing"]["config"]["rounding"] = rounding
+    other = FasterRCNN.from_config(config)
+    other.set_weights(model.get_weights())
+    return other
