@@ -91,6 +91,17 @@ def test_the_grid_that_boxes_were_made_from_is_found():
     assert fit_grid(boxes, sizes, 8, 3, 3) == (found_sizes, ratios)
 
 
+def test_the_search_goes_beyond_its_beginnings():
+    rng = np.random.default_rng(6)
+    # Most are small: neither quantiles of the sizes nor sizes at equal factors lie near the other two.
+    kinds = ((30.0, 450), (46.0, 70), (210.0, 80))
+    made = [boxes_like(np.array([[side, side]]), count, rng) for side, count in kinds]
+    boxes, sizes = (np.concatenate(each) for each in zip(*made, strict=True))
+    found_sizes, ratios = fit_grid(boxes, sizes, 8, 3, 1)
+    np.testing.assert_allclose(found_sizes, (30, 46, 210), rtol=0.05)
+    np.testing.assert_allclose(ratios, (1,), rtol=0.05)
+
+
 def test_k_means_finds_the_shapes_that_boxes_have():
     rng = np.random.default_rng(4)
     shapes = np.array([[20.0, 30], [60, 50], [100, 220], [300, 150]])
