@@ -66,10 +66,14 @@ def test_conv5_3(release):
     close(release.steps.features, wanted)
 
 
+def check_rpn(steps, w):
+    scores, deltas = reference.rpn(steps.features, w)
+    close(steps.rpn_logits, scores)
+    close(yx(steps.rpn_deltas), deltas)
+
+
 def test_rpn_scores_deltas_and_anchors(release):
-    scores, deltas = reference.rpn(release.steps.features, release.w)
-    close(release.steps.rpn_logits, scores)
-    close(yx(release.steps.rpn_deltas), deltas)
+    check_rpn(release.steps, release.w)
     np.testing.assert_allclose(yx(release.steps.anchors), reference.anchors(13, 18), atol=1e-4)
 
 
@@ -93,10 +97,14 @@ def test_pooled_features(release):
     np.testing.assert_array_equal(release.steps.pooled, wanted)
 
 
+def check_head(steps, w):
+    scores, deltas = reference.head(steps.pooled, w)
+    close(steps.logits, scores)
+    close(yx(steps.deltas), deltas)
+
+
 def test_class_scores_and_deltas(release):
-    scores, deltas = reference.head(release.steps.pooled, release.w)
-    close(release.steps.logits, scores)
-    close(yx(release.steps.deltas), deltas)
+    check_head(release.steps, release.w)
 
 
 def check_detections(steps, image, size, scale):
@@ -147,7 +155,9 @@ def test_pictures_of_other_shapes(small, image_size):
     np.testing.assert_allclose(steps.prepared, prepared, atol=0.02)
     np.testing.assert_allclose(steps.ratio, [scale, scale], rtol=1e-6)
     close(steps.features, reference.conv5_3(prepared, small.w))
+    check_rpn(steps, small.w)
     check_proposals(steps, prepared.shape[1:], scale)
+    check_head(steps, small.w)
     check_detections(steps, image, prepared.shape[1:], scale)
     assert len(steps.boxes) > 30
 
