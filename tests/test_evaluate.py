@@ -213,6 +213,15 @@ def test_error_bars_are_shares_and_counts(tmp_path, drawn):
     left, right = drawn[0].axes
     widths = {bars.get_label(): [bar.get_width() for bar in bars] for bars in left.containers}
     assert widths["correct 1"] == pytest.approx([1 / 4, 1 / 3, 0])
+    starts = {bars.get_label(): bars[0].get_x() for bars in left.containers}  # of the upper bar, that of all classes
+    assert starts == {
+        "correct 1": 0,
+        "duplicate 0": pytest.approx(1 / 4),
+        "wrong class 1": pytest.approx(1 / 4),
+        "localisation 1": pytest.approx(1 / 2),
+        "class and localisation 0": pytest.approx(3 / 4),
+        "background 1": pytest.approx(3 / 4),
+    }
     assert widths["wrong class 1"] == pytest.approx([1 / 4, 0, 1])
     assert [bars.get_label() for bars in right.containers] == ["correct 1", "missed 1"]
     assert [text.get_text() for text in left.texts] == ["4", "3", "1"]

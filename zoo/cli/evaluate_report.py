@@ -11,6 +11,7 @@ from zoo.datasets.errors import KINDS, ErrorReport
 from zoo.datasets.records import DetectionDataset
 from zoo.datasets.voc_metrics import VocResult
 from zoo.training.evaluate import Evaluation
+from zoo.training.score_plots import KIND_WORDS
 
 
 def print_scores(measured: Evaluation, errors: ErrorReport, score: float) -> None:
@@ -76,7 +77,8 @@ def _print_coco(result: CocoResult) -> None:
 
 
 def _print_errors(errors: ErrorReport, score: float) -> None:
-    rows = table("Class", *KINDS, "missed", right=(*KINDS, "missed"))
+    columns = [KIND_WORDS.get(kind, kind) for kind in (*KINDS, "missed")]
+    rows = table("Class", *columns, right=tuple(columns))
     for name, counts, missed in zip(errors.classes, errors.counts, errors.missed_counts, strict=True):
         if counts.any() or missed:
             rows.add_row(name, *map(str, counts), str(missed))
