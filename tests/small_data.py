@@ -1,10 +1,17 @@
 """Small data sets made on the spot: pictures with something to see, and pictures that nothing should read."""
 
+import importlib.util
 import struct
 import zlib
 
 import numpy as np
+import pytest
 from PIL import Image
+
+needs_yaml = pytest.mark.skipif(
+    importlib.util.find_spec("yaml") is None, reason="PyYAML is not installed: data.yaml cannot be read"
+)
+YOLO = pytest.param("yolo", marks=needs_yaml)
 
 
 def picture(path, size=(30, 40), seed=0, **options):

@@ -1,6 +1,7 @@
 """Which splits `zoo train` and `zoo eval` take by themselves, in every layout."""
 
 import pytest
+from small_data import needs_yaml
 
 from zoo.cli.data import evaluation_data, train_and_val
 from zoo.datasets import load
@@ -16,7 +17,7 @@ def ids(data):
     [
         ("coco", ("train2017", "val2017"), 6, 3, "val2017"),
         ("coco", ("train", "valid", "test"), 6, 3, "test"),
-        ("yolo", ("train", "val"), 6, 3, "val"),
+        pytest.param("yolo", ("train", "val"), 6, 3, "val", marks=needs_yaml),
         ("csv", ("train", "val", "test"), 6, 3, "test"),
         ("voc", ("trainval", "test"), 6, None, "test"),
     ],

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from planted import Planter
-from small_data import giant, picture
+from small_data import YOLO, giant, picture
 
 from zoo.cli.main import main
 from zoo.datasets import load
@@ -145,7 +145,7 @@ def test_only_some_splits(scenes):
     assert [(part.split, len(part.data)) for part in found.parts] == [("val", 10)]
 
 
-@pytest.mark.parametrize("layout", ["coco", "csv", "yolo"])
+@pytest.mark.parametrize("layout", ["coco", "csv", YOLO])
 def test_other_layouts_leak_too(clean, tmp_path, layout):
     parts = {split: load(clean, split, tuple("0123456789")) for split in ("train", "val")}
     save(parts, tmp_path / "out", layout)

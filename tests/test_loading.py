@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from small_data import picture, same
+from small_data import YOLO, needs_yaml, picture, same
 
 from zoo.datasets import load
 from zoo.datasets.loading import find_source, splits
@@ -53,6 +53,7 @@ def sample_set(count=6, flags=True):
     return InMemory("memory", ("cat", "dog, big", "yes"), samples)
 
 
+@needs_yaml
 def test_specs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     save(sample_set(), "a.coco", "coco")
@@ -98,7 +99,7 @@ def test_specs_that_fit_nothing_or_too_much(tmp_path):
     assert len(load(f"coco:{tmp_path / 'both'}")) == 6
 
 
-@pytest.mark.parametrize("layout", ["voc", "coco", "csv", "yolo"])
+@pytest.mark.parametrize("layout", ["voc", "coco", "csv", YOLO])
 def test_written_and_read_again(tmp_path, layout):
     data = sample_set(flags=layout != "yolo")
     assert save(data, tmp_path / "out", layout) == []
@@ -115,7 +116,7 @@ def test_written_and_read_again(tmp_path, layout):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out"]  # nothing half-made is left
 
 
-@pytest.mark.parametrize("layout", ["voc", "coco", "csv", "yolo"])
+@pytest.mark.parametrize("layout", ["voc", "coco", "csv", YOLO])
 def test_splits_are_written_and_read_again(tmp_path, layout):
     data = sample_set(flags=False)
     parts = {"train": data.subset([0, 1, 3]), "val": data.subset([2, 4, 5])}
@@ -192,6 +193,7 @@ def test_links_and_names_that_clash(tmp_path):
     assert {sample.path.resolve() for sample in again.samples} == set(paths)
 
 
+@needs_yaml
 @pytest.mark.parametrize("name", ["bccd", "coco128"])
 def test_round_trip_of_real_data(tmp_path, name):
     shared = os.environ.get("ZOO_SHARED_DATA")
