@@ -137,11 +137,6 @@ def caffe_factor(height, width, short=600, long=1000):
 
 def test_floor_is_chainercvs_size_and_one_ratio():
     layer = Preprocessing(rounding="floor")
-    rng = np.random.default_rng(0)
-    sizes = np.array([*TRUNCATED, *rng.integers(1, 1500, (3000, 2)).tolist()], "int32")
-    graph = np.asarray(layer._prepared_sizes(sizes)).astype(int)
-    for size, computed in zip(sizes.tolist(), graph.tolist(), strict=True):
-        assert tuple(computed) == truncated(*size) == layer.prepared_size(*size)
     assert truncated(281, 400)[0] == 599, "doubles must fall short here, or the test is blind to them"
     for size in TRUNCATED[:4]:
         image = picture(*size)
@@ -150,6 +145,27 @@ def test_floor_is_chainercvs_size_and_one_ratio():
             assert np.asarray(found).tolist() == [list(wanted)]
             np.testing.assert_allclose(ratio, [[wanted[1] / size[1]] * 2], rtol=1e-6)
             np.testing.assert_allclose(prepared[0], expected(image, wanted, layer.mean, layer.std), atol=0.02)
+
+
+@pytest.mark.parametrize(("short", "long"), [(600, 1000), (200, 300), (480, 2000)])
+@pytest.mark.parametrize("rounding", ["floor", "factor"])
+def test_graphs_without_doubles_give_the_sizes_that_doubles_give(rounding, short, long):
+    rng = np.random.default_rng(short)
+    # Sides that share a factor: where the product with the quotient is a whole number or a half, rounding decides.
+    multiples = rng.integers(1, 60, (6000, 2)) * rng.integers(1, 40, (6000, 1))
+    sizes = np.concatenate([np.array(TRUNCATED), multiples, rng.integers(1, 2500, (3000, 2))]).astype("int32")
+    layer = Preprocessing(short, long, rounding=rounding)
+    graph = np.asarray(layer._prepared_sizes(sizes)).astype(int)
+    exact = 0
+    for size, computed in zip(sizes.tolist(), graph.tolist(), strict=True):
+        factor = caffe_factor(*size, short, long)
+        wanted = truncated(*size, short, long)
+        if rounding == "factor":
+            wanted = tuple(max(int(np.round(side * factor)), 1) for side in size)
+        assert tuple(computed) == wanted == layer.prepared_size(*size)
+        target, side = (short, min(size)) if wanted[np.argmin(size)] >= short - 1 else (long, max(size))
+        exact += tuple(max(target * each // side, 1) for each in size) != wanted
+    assert exact > 100, "in whole numbers they come out otherwise, or nothing was tested"
 
 
 @pytest.mark.parametrize("size", [(375, 500), (224, 322), (333, 501), (601, 1001), (300, 601), (451, 752), (31, 77)])

@@ -3,10 +3,11 @@
 import keras
 from keras import ops
 
+from zoo.detectors.doubles import floored, rounded
+
 ROUNDINGS = ("nearest", "floor", "factor")
 # Rounds halves up. An exact half may fall either way after float32's rounding: nudged, all backends agree.
-_NUDGE = 1e-4
-_HALF = 0.5 + _NUDGE
+_HALF = 0.5 + 1e-4
 
 
 @keras.saving.register_keras_serializable("zoo")
@@ -76,31 +77,33 @@ class Preprocessing(keras.layers.Layer):
 
     def _prepared_sizes(self, sizes):
         if self.rounding != "nearest":
-            factor, sizes, nudge = self._factor(sizes)
-            new = ops.floor(sizes * factor + nudge) if self.rounding == "floor" else ops.round(sizes * factor - nudge)
-            return ops.cast(ops.maximum(new, 1.0), "float32")
+            by_short, by_long, over = self._choices(sizes)
+            return ops.cast(ops.maximum(ops.where(over, by_long, by_short), 1), "float32")
         sizes = ops.cast(sizes, "float32")
         small, large = ops.min(sizes, axis=1), ops.max(sizes, axis=1)
         scale = ops.minimum(self.short / small, self.long / large)
         return ops.maximum(ops.floor(sizes * scale[:, None] + _HALF), 1.0)
 
-    def _factor(self, sizes):
-        """The references' wanted factor ``(B, 1)``, ``sizes`` in the same precision, and what evens out rounding."""
-        # JAX has no doubles unless asked: nudged as above, it errs by a pixel at the sizes where doubles fall short.
-        doubles = keras.backend.backend() == "tensorflow"
-        nudge = 0.0 if doubles else _NUDGE
-        sizes = ops.cast(sizes, "float64" if doubles else "float32")
-        small, large = ops.min(sizes, axis=1), ops.max(sizes, axis=1)
-        factor = self.short / small
-        over = factor * large if self.rounding == "floor" else ops.round(factor * large - nudge)
-        return ops.where(over > self.long, self.long / large, factor)[:, None], sizes, nudge
+    def _choices(self, sizes):
+        """Sizes by the short side and by the long one, both ``(B, 2)``, and whether it is the latter, ``(B, 1)``."""
+        sizes = ops.cast(sizes, "int32")
+        small, large = ops.min(sizes, axis=1, keepdims=True), ops.max(sizes, axis=1, keepdims=True)
+        whole = floored if self.rounding == "floor" else rounded
+        over = self.short * large > self.long * small
+        if self.rounding == "factor":
+            over = rounded(large, small, self.short) > self.long
+        return whole(sizes, small, self.short), whole(sizes, large, self.long), over
 
     def _ratio(self, sizes, new):
         """What boxes are multiplied by, ``(B, 2)`` for height and width."""
-        ratio = new / ops.cast(sizes, "float32")
+        whole, sizes = sizes, ops.cast(sizes, "float32")
+        ratio = new / sizes
         if self.rounding == "nearest":
             return ratio
-        one = ratio[:, 1:] if self.rounding == "floor" else ops.cast(self._factor(sizes)[0], "float32")
+        one = ratio[:, 1:]
+        if self.rounding == "factor":
+            small, large = ops.min(sizes, axis=1, keepdims=True), ops.max(sizes, axis=1, keepdims=True)
+            one = ops.where(self._choices(whole)[2], self.long / large, self.short / small)
         return ops.concatenate([one, one], axis=1)
 
     def call(self, images, sizes=None, wanted=None):
