@@ -30,7 +30,8 @@ class ChainerFasterRCNN:
     """``extractor/conv1_1/conv/W`` ... ``rpn/loc/b``, ``head/fc6/W`` ... (ChainerCV 0.13, ``links/model/faster_rcnn``).
 
     Channel ``anchor * 2 + {background, foreground}`` of the RPN's scores and class 0 for the background are ours too;
-    deltas lie as (dy, dx, dh, dw), and change places here.
+    deltas lie as (dy, dx, dh, dw), and change places here. ChainerCV gives all detections above .05; ours stop at
+    ``max_detections``, 100 as in py-faster-rcnn.
     """
 
     name = "chainercv"
