@@ -2,6 +2,7 @@
 
 import gc
 import json
+import os
 
 import keras
 import layouts
@@ -113,6 +114,13 @@ def test_classes_and_options_for_files_that_do_not_tell(tmp_path, capsys):
     assert np.asarray(weight_names(model)["predictions/kernel"]).shape == (512, 2)
 
 
+@pytest.fixture(scope="module")
+def resnet18(tmp_path_factory):
+    """A ResNet-18 of seven classes, as ChainerCV would keep it."""
+    arrays = layouts.random_arrays(layouts.chainer_resnet("resnet18", 7))
+    return layouts.save_npz(arrays, tmp_path_factory.mktemp("source") / "net.npz")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -129,9 +137,9 @@ def test_classes_and_options_for_files_that_do_not_tell(tmp_path, capsys):
         (("alexnet.npz", "x.weights.h5"), "no known layout"),
     ],
 )
-def test_mistakes_are_answered_in_a_line_and_write_nothing(tmp_path, capsys, monkeypatch, arguments, message):
+def test_mistakes_are_answered_in_a_line_and_write_nothing(tmp_path, capsys, monkeypatch, resnet18, arguments, message):
     monkeypatch.chdir(tmp_path)
-    layouts.save_npz(layouts.random_arrays(layouts.chainer_resnet("resnet18", 7)), tmp_path / "net.npz")
+    os.link(resnet18, "net.npz")
     layouts.save_npz({"w": np.zeros(3, np.float32)}, tmp_path / "alexnet.npz")
     (tmp_path / "page.npz").write_text("<html><title>Sign in</title></html>")
     save_arrays({"w": np.zeros(3)}, tmp_path / "ours.weights.h5", meta=WeightsMeta("resnet18"))
