@@ -1,6 +1,7 @@
 """Top-1 and top-5 error, crops, whole pictures, ensembles: against plain calculations."""
 
 import json
+import time
 
 import keras
 import numpy as np
@@ -154,6 +155,19 @@ def test_probabilities_are_means_over_the_views(views, batch_size):
         np.testing.assert_allclose(scores.probabilities[index], expected, atol=1e-6)
     assert sum(told) == len(data)
     assert scores.top1_error == np.mean(scores.probabilities.argmax(axis=1) != data.labels)
+
+
+def test_pictures_keep_their_order_however_they_are_read():
+    """More of them than are read ahead, some of which take longer."""
+    model, data = network(), dataset([(16, 16)] * 90)
+
+    def read(index):
+        time.sleep(0.02 * (index % 7 == 0))
+        return data.image(index)
+
+    slow = ClassificationDataset("slow", NAMES, data.labels, data.image_ids, read)
+    expected = model(np.stack([data.image(index) for index in range(90)]))
+    np.testing.assert_allclose(evaluate_classifier(model, slow, batch_size=32).probabilities, expected, atol=1e-6)
 
 
 def test_a_picture_that_cannot_be_read_stops_the_test():
