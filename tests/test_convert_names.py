@@ -197,6 +197,10 @@ def test_entries_say_all_that_their_layout_implies(name):
         assert entry.preprocessing
         assert layout.about
     assert (entries[0].md5 or entries[0].sha256) is not None
+    text = str(zoo.info(name))
+    assert entries[0].url[:60] in text
+    assert (entries[0].md5 or entries[0].sha256) in text
+    assert "1000: n01440764, n01443537, n01484850, ..., n15075141" in text
 
 
 def options_probe(layout):

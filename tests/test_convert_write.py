@@ -11,7 +11,7 @@ import pytest
 
 import zoo
 from zoo.cli.main import main
-from zoo.convert.writers import write_file
+from zoo.convert.writers import WRITABLE, write_file
 from zoo.filling import shapes_of
 from zoo.weights_error import WeightsError
 from zoo.weights_io import WeightsMeta, load_weights, read_meta, save_arrays, weight_names
@@ -100,6 +100,26 @@ def test_weights_of_ours_that_another_library_cannot_hold_are_refused(tmp_path):
 def test_the_stride_that_chainercv_can_be_told_of_is_free(tmp_path):
     path = ours(tmp_path, **CHAINER, stride_in="3x3")
     assert write_file(path, tmp_path / "fb.npz", "chainercv", zoo.info("resnet50"))
+
+
+def test_a_detector_goes_to_chainercv_and_back(tmp_path):
+    name, classes = "faster_rcnn_vgg16", ("cat", "dog")
+    (layout,) = {known for (kind, model), known in WRITABLE.items() if (kind, model) == ("chainercv", name)}
+    options = {**layout.options(name, {}), "head_units": 8}
+    arrays = layouts.random_arrays(shapes_of(lambda: zoo.info(name).builder(classes, **options)))
+    arrays["sampling_step"] = np.int64(5)
+    path = save_arrays(arrays, tmp_path / "ours.weights.h5", meta=WeightsMeta(name, classes, options))
+    write_file(path, tmp_path / "theirs.npz", "chainercv", zoo.info(name))
+    with np.load(tmp_path / "theirs.npz") as file:
+        assert len(file.files) == 40
+        # Theirs are (outputs, inputs) with deltas as (dy, dx, dh, dw).
+        expected = arrays["head/loc/kernel"].T.reshape(3, 4, 8)[:, [1, 0, 3, 2]].reshape(12, 8)
+        np.testing.assert_array_equal(file["head/cls_loc/W"], expected)
+    back = zoo.get(name, weights=tmp_path / "theirs.npz", classes=classes)
+    assert back.zoo_meta.options == {**options, "rpn_channels": 512}
+    for variable, value in weight_names(back).items():
+        if variable != "sampling_step":
+            np.testing.assert_array_equal(np.asarray(value), arrays[variable], err_msg=variable)
 
 
 def test_classes_and_options_for_files_that_do_not_tell(tmp_path, capsys):
