@@ -6,7 +6,7 @@ import contextlib
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from zoo.weights_error import WeightsError
@@ -28,8 +28,23 @@ DAMAGE = (
 
 
 @contextlib.contextmanager
-def naming(path: Path) -> Iterator[None]:
-    """Turn what damaged input raises in the block into a ``WeightsError`` that names the file."""
+def naming(path: Path, close: Callable[[], None] | None = None) -> Iterator[None]:
+    """Turn what damaged input raises in the block into a ``WeightsError`` that names the file, and then ``close`` it.
+
+    >>> with naming(Path("net.npz")):    # doctest: +SKIP
+    ...     raise EOFError("no more data")
+    WeightsError: net.npz is damaged or cut short (no more data); fetch it again
+    """
+    with contextlib.ExitStack() as stack:
+        if close is not None:
+            stack.callback(close)
+        with _named(path):
+            yield
+        stack.pop_all()
+
+
+@contextlib.contextmanager
+def _named(path: Path) -> Iterator[None]:
     try:
         yield
     except WeightsError:

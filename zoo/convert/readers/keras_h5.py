@@ -34,7 +34,7 @@ def read_keras_h5(path: str | Path) -> ArrayFile:
     shapes: dict[str, Shape] = {}
     places: dict[str, str] = {}
     file = _open(path)
-    with naming(path):
+    with naming(path, file.close):
         root = file if _has_layers(file) else file.get("model_weights")
         if root is None or not _has_layers(root):
             raise WeightsError(f"{path} is HDF5, but not of the layout in which Keras writes weights to .h5 files")

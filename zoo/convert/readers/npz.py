@@ -29,7 +29,7 @@ def read_npz(path: str | Path) -> ArrayFile:
     path = Path(path)
     shapes: dict[str, Shape] = {}
     archive = open_zip(path)
-    with naming(path):
+    with naming(path, archive.close):
         for info in archive.infolist():
             name = info.filename.removesuffix(".npy")
             if name == info.filename or name in shapes:

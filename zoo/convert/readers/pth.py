@@ -81,7 +81,7 @@ def read_pth(path: str | Path) -> ArrayFile:
 
 def _read_zip(path: Path) -> ArrayFile:
     archive = open_zip(path)
-    with naming(path):
+    with naming(path, archive.close):
         members = {info.filename: info.file_size for info in archive.infolist()}
         pickles = [name for name in members if name.endswith("/data.pkl") or name == "data.pkl"]
         if len(pickles) != 1:
@@ -104,7 +104,7 @@ def _read_zip(path: Path) -> ArrayFile:
 
 def _read_legacy(path: Path) -> ArrayFile:
     file = open(path, "rb")  # noqa: SIM115 - stays open until the arrays have been read
-    with naming(path):
+    with naming(path, file.close):
         if _load(path, file) != _MAGIC:
             raise WeightsError(f"{path} is no file of PyTorch's: give a state dictionary written by torch.save")
         version, system = _load(path, file), _load(path, file)
