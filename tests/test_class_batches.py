@@ -57,6 +57,17 @@ def test_seed_epoch_and_step_decide_a_batch(name):
     assert not np.array_equal(kept[2][0], kept[0][0])
 
 
+def test_each_picture_is_changed_by_itself():
+    """Of one and the same picture, no two steps and no two places in a batch show the same crops."""
+    image = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    same = ClassificationDataset("same", ("a",), [0] * 16, [str(i) for i in range(16)], lambda index: image)
+    batches = ClassBatches(same, 8, CropFlip(32, 4))
+    made = [batches.batch(epoch, step)[0] for epoch in range(2) for step in range(2)]
+    assert len({batch.tobytes() for batch in made}) == 4
+    for batch in made:
+        assert len({crop.tobytes() for crop in batch}) > 5
+
+
 def test_an_epoch_has_every_picture_once():
     batches = ClassBatches(photos(12), 4, augmentation("scale-crop"), seed=1)
     for epoch in range(3):
