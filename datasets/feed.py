@@ -1,5 +1,9 @@
 """Batches for TensorFlow: as a ``tf.data.Dataset``, and for each worker of a ``tf.distribute`` strategy."""
 
+import atexit
+import functools
+import threading
+import time
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -37,15 +41,51 @@ class Source(Protocol):
         """A part of every batch."""
 
 
+class _Calls:
+    """Counts the calls from TensorFlow's threads, so that the interpreter does not end while there are any.
+
+    One that comes or goes while Python shuts down aborts the process or hangs it. They end by themselves: an iterator
+    that nobody reads prepares a few batches and then waits.
+    """
+
+    QUIET = 0.1
+    MOST = 10.0
+
+    def __init__(self) -> None:
+        self._lock, self._running, self._last = threading.Lock(), 0, 0.0
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._running += 1
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self._running, self._last = self._running - 1, time.monotonic()
+
+    def wait(self) -> None:
+        """Until there was no call for `QUIET` seconds; `MOST` seconds if a picture takes for ever."""
+        until = time.monotonic() + self.MOST
+        while time.monotonic() < until and (self._running or time.monotonic() - self._last < self.QUIET):
+            time.sleep(0.01)
+
+
+@functools.cache
+def _calls() -> _Calls:
+    calls = _Calls()
+    atexit.register(calls.wait)
+    return calls
+
+
 def as_dataset(batches: Source, start_epoch: int, repeat: bool, start_step: int) -> "tf.data.Dataset":
     """See ``dataset`` of `zoo.datasets.pipeline.Batches`."""
     import tensorflow as tf
 
-    shapes = batches.shapes()
+    shapes, calls = batches.shapes(), _calls()
 
     def make(number: np.int64) -> list[np.ndarray]:
         try:
-            x, y = batches.batch(*divmod(int(number), batches.steps_per_epoch))
+            with calls:
+                x, y = batches.batch(*divmod(int(number), batches.steps_per_epoch))
         except Exception as error:
             batches.error = error
             raise

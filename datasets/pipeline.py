@@ -241,8 +241,7 @@ class Batches:
         difficult = np.zeros((count, self.max_boxes), bool)
         for row, (index, each) in enumerate(zip(indices, steps, strict=True)):
             image, sample = self._load(int(index))
-            image, image_boxes, kept = prepare(each, image, sample)
-            images[row, : each.size[0], : each.size[1]] = image
+            image_boxes, kept = prepare(each, image, sample, images[row, : each.size[0], : each.size[1]])
             boxes[row, : len(image_boxes)] = image_boxes
             classes[row, : len(image_boxes)] = sample.classes[kept]
             difficult[row, : len(image_boxes)] = (sample.difficult | sample.crowd)[kept]

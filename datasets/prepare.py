@@ -18,13 +18,11 @@ class Steps:
 
     Attributes:
         window: the part that is shown, or None for all of it.
-        resized: (height, width) to resize that to, or None.
-        change: flips, turns and colours, and the scale unless ``resized`` holds it already.
-        size: (height, width) of the result.
+        change: scale, flips, turns and colours.
+        size: (height, width) of the result, to which it is resized if it is not that large by then.
     """
 
     window: Window | None
-    resized: Size | None
     change: Change
     size: Size
 
@@ -35,12 +33,12 @@ def plan_steps(size: Size, window: Window | None, change: Change, short: int | N
     With ``short``, the change's scale comes on top of the size that `prepared_size` gives, in one resizing.
     """
     height, width = size if window is None else (window[3] - window[1], window[2] - window[0])
-    resized = None
     if short is not None:
-        resized = scaled_size(*prepared_size(height, width, short, long), change.scale)
+        height, width = prepared_size(height, width, short, long)
+    height, width = scaled_size(height, width, change.scale)
+    if short is not None:
         change = replace(change, scale=1.0)
-    height, width = resized or scaled_size(height, width, change.scale)
-    return Steps(window, resized, change, (width, height) if change.quarter_turns % 2 else (height, width))
+    return Steps(window, change, (width, height) if change.quarter_turns % 2 else (height, width))
 
 
 def prepared_size(height: int, width: int, short: int, long: int) -> Size:
@@ -57,19 +55,26 @@ def prepared_size(height: int, width: int, short: int, long: int) -> Size:
     return tuple(max((2 * target * each + side) // (2 * side), 1) for each in (height, width))
 
 
-def prepare(steps: Steps, image: np.ndarray, sample: Sample) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Picture (H, W, 3) uint8 after the steps, its boxes (K, 4) float32, and which of the sample's they are: (G,).
+def prepare(steps: Steps, image: np.ndarray, sample: Sample, out: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Take the steps; gives the boxes (K, 4) float32 that are left, and which of the sample's they are: bool (G,).
 
-    Pixels are interpolated as a model's own resizing does (bilinear, centres at halves, no antialiasing), but
-    rounded to whole levels.
+    Pixels are resized as a model does it (bilinear, centres at halves, no antialiasing), but rounded to whole levels.
+
+    Args:
+        steps: what to do.
+        image: (H, W, 3) uint8; stays as it is.
+        sample: the picture's ground truth.
+        out: (*steps.size, 3) uint8, takes the picture; may be a part of a larger array.
     """
-    boxes, kept = np.array(sample.boxes, np.float32), np.ones(len(sample), bool)
+    boxes, kept = sample.boxes, np.ones(len(sample), bool)
     if steps.window is not None:
         image = cut(image, steps.window)
         boxes, kept = cut_boxes(boxes, sample.crowd, steps.window)
-    if steps.resized is not None and steps.resized != image.shape[:2]:
-        height, width = steps.resized
-        boxes = boxes * np.array([width / image.shape[1], height / image.shape[0]] * 2, np.float32)
-        image = cv2.resize(np.ascontiguousarray(image), (width, height), interpolation=cv2.INTER_LINEAR)
     image, boxes = apply(steps.change, image, boxes)
-    return image, boxes, kept
+    height, width = steps.size
+    if image.shape[:2] == steps.size:
+        out[:] = image
+        return boxes, kept
+    # Straight to its place: a new array for each picture costs more than the arithmetic.
+    cv2.resize(np.ascontiguousarray(image), (width, height), dst=out, interpolation=cv2.INTER_LINEAR)
+    return boxes * np.array([width / image.shape[1], height / image.shape[0]] * 2, np.float32), kept

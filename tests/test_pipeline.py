@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -297,6 +298,25 @@ def test_an_unreadable_picture_is_kept_as_it_was_raised(tmp_path):
     with pytest.raises(tf.errors.OpError, match=r"street\.jpg: not an image"):
         next(iter(batches.dataset()))
     assert "street.jpg" in str(batches.error)
+
+
+def test_an_iterator_that_is_not_finished_does_not_harm_the_exit():
+    code = (
+        "import sys, time\n"
+        "sys.path.insert(0, sys.argv[1])\n"
+        "from marked import Marked, WIDE\n"
+        "from zoo.datasets.pipeline import Batches\n"
+        "class Slow(Marked):\n"
+        "    def load(self, index):\n"
+        "        time.sleep(0.3)\n"
+        "        return super().load(index)\n"
+        "batches = iter(Batches(Slow([WIDE] * 4), 1).dataset())\n"
+        "next(batches)\n"
+    )
+    # Without care it aborts or hangs: a thread of TensorFlow's comes back into an interpreter that is gone.
+    folder = str(Path(__file__).parent)
+    done = subprocess.run([sys.executable, "-c", code, folder], capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr[-1000:]
 
 
 def test_numpy_batches_need_no_tensorflow():
