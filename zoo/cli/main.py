@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from zoo import __version__
-from zoo.cli import convert, data_commands, detect, doctor, evaluate, models, train
+from zoo.cli import convert, data_commands, detect, doctor, evaluate, launch, models, train
 from zoo.cli.console import import_tensorflow_quietly, warn
 
 _EXAMPLES = """examples:
@@ -32,7 +32,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"zoo {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for part in (models, detect, train, evaluate, data_commands, doctor, convert):
+    for part in (models, detect, train, launch, evaluate, data_commands, doctor, convert):
         part.add_commands(commands)
     for command in commands.choices.values():
         command.add_argument("--debug", action="store_true", help="show the traceback of an error")
