@@ -31,6 +31,7 @@ _PUBLIC = {
     "train": "zoo.training.fit",
     "Recipe": "zoo.training.fit",
     "evaluate": "zoo.training.evaluate",
+    "compress": "zoo.compression",
 }
 
 # Sub-packages that `import zoo` alone makes reachable, as in zoo.datasets.load(...).

@@ -1,7 +1,7 @@
 """The registered Faster R-CNNs: one builder a backbone."""
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import keras
@@ -16,6 +16,7 @@ from zoo.backbones.vgg_m import vgg_m_parts
 from zoo.detectors.faster_rcnn import FasterRCNN
 from zoo.detectors.preprocessing import Preprocessing
 from zoo.detectors.voc_classes import VOC_CLASSES
+from zoo.heads.low_rank import with_ranks
 from zoo.published import published_weights
 from zoo.registry import register
 from zoo.shipped import shipped_weights
@@ -42,6 +43,7 @@ def assemble(
     rank_by: str = "softmax",
     min_size_in: str = "prepared",
     edge_cells: bool = False,
+    ranks: Mapping[str, int] | None = None,
 ) -> FasterRCNN:
     """A Faster R-CNN from a backbone's parts; every registered builder has these options, and its backbone's.
 
@@ -69,13 +71,15 @@ def assemble(
         rank_by: what proposals are ranked by; ``"logit"`` as ChainerCV.
         min_size_in: pixels that the least size of proposals is measured in; ``"original"`` as both.
         edge_cells: whether anchors centred beyond the right and bottom border propose; they do in both.
+        ranks: of dense layers whose kernel is a product of two thin ones, such as ``{"fc6": 1024, "fc7": 256}``
+            (Girshick 2015, section 3.1); :func:`zoo.compress` makes such a model of a trained one.
     """
     colours = input_convention(inputs)
     if train_from is not None:
         _freeze_before(parts.extractor, train_from)
     return FasterRCNN(
         parts.extractor,
-        parts.body,
+        with_ranks(parts.body, ranks or {}),
         VOC_CLASSES if classes is None else classes,
         Preprocessing(short, long, colours.mean, colours.std, colours.order, rounding, name="preprocessing"),
         stride=parts.stride,
