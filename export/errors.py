@@ -23,12 +23,15 @@ class ParityError(ArithmeticError):
         self.report = report
 
 
-def need(module: str, package: str, what: str) -> ModuleType:
-    """Import an optional ``module``; without it an ``ExportError`` names the ``package`` to install for ``what``."""
+def need(module: str, package: str, what: str, extra: str = "export") -> ModuleType:
+    """Import an optional ``module``; without it an ``ExportError`` names the ``package`` to install for ``what``.
+
+    ``extra`` is the name under which ours installs it.
+    """
     try:
         return importlib.import_module(module)
     except ImportError as error:
         raise ExportError(
-            f"{what} needs the package {package}, which cannot be imported ({error}); install it, or all that exports "
-            'need with `pip install "zoo-detection[export]"`'
+            f"{what} needs the package {package}, which cannot be imported ({error}); install it and what else is "
+            f'needed with `pip install "zoo-detection[{extra}]"`'
         ) from error

@@ -5,11 +5,14 @@ from __future__ import annotations
 import importlib.metadata
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import zoo
 from zoo.export.errors import ExportError
-from zoo.export.subject import Subject
+
+if TYPE_CHECKING:
+    # With it comes TensorFlow, which those who only read metadata may do without.
+    from zoo.export.subject import Subject
 
 # Counts up when the meaning of a field changes.
 FORMAT = 1
