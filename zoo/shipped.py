@@ -16,7 +16,7 @@ def shipped_weights(model: str) -> tuple[WeightsEntry, ...]:
     """Entries of all weights of ``model`` that ship.
 
     >>> [entry.name for entry in shipped_weights("faster_rcnn_resnet18")]
-    ['digits']
+    ['bccd', 'digits']
     """
     entries = []
     for path in sorted(PACKAGED.glob(f"{model}_*.json")):
