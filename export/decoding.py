@@ -14,7 +14,7 @@ MESSAGES = (
     "an image of too many pixels; scale it down",
     "an image of another size than this model was exported for",
 )
-# A header may promise more than there is memory for: 100 megapixels decode to 300 MB.
+# A header may promise more than there is memory for: 100 megapixels are 300 MB, and four times that as floats.
 MAX_PIXELS = 100_000_000
 
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -65,7 +65,14 @@ def _png_size(data: tf.Tensor) -> tf.Tensor:
 
 
 def _png(data: tf.Tensor) -> tf.Tensor:
-    values = tf.cast(tf.io.decode_png(data, channels=4), tf.int32)
+    values = tf.io.decode_png(data, channels=4)
+    opaque = tf.reduce_min(values[..., 3]) == 255
+    return tf.cond(opaque, lambda: values[..., :3], lambda: _on_white(values))
+
+
+def _on_white(values: tf.Tensor) -> tf.Tensor:
+    """Colour and opacity ``(H, W, 4)`` uint8 to colour on white; the greatest sum, 65152, fits 16 bits."""
+    values = tf.cast(values, tf.uint16)
     colour, alpha = values[..., :3], values[..., 3:]
     return tf.cast((colour * alpha + 255 * (255 - alpha) + 127) // 255, tf.uint8)
 

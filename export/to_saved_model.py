@@ -11,7 +11,7 @@ import keras
 import tensorflow as tf
 
 from zoo.export.checks import check_format
-from zoo.export.decoding import MESSAGES, OK, OTHER_SIZE, decode
+from zoo.export.decoding import MAX_PIXELS, MESSAGES, OK, OTHER_SIZE, decode
 from zoo.export.errors import ExportError
 from zoo.export.finishing import Exported, move_folder, report_path, work_folder
 from zoo.export.metadata import describe, to_json
@@ -31,19 +31,21 @@ def saved_model(
     *,
     version: int | None = None,
     size: tuple[int, int] | None = None,
+    dtype: str = "uint8",
+    max_pixels: int = MAX_PIXELS,
     images: Sequence[Any] | Any | None = None,
 ) -> Exported:
     """Write ``model`` as ``path/VERSION``, after comparing it with the Keras model.
 
-    Signatures, all but the last with a batch of any length:
+    Signatures, all with a batch of any length:
 
     ================= ==============================================================================================
     serving_default   ``images (B, H, W, 3)`` uint8, RGB: detections, or probabilities
     serving_float     the same from float32, 0-255
     serve_encoded     ``image_bytes (B,)``, JPEG or PNG files of any sizes: the same results, with ``sizes (B, 2)``,
                       ``status (B,)`` (:mod:`zoo.export.decoding`; 0 is good) and ``error (B,)`` in words
-    features          ``images`` as above: ``features``, what the network computes before it decides
-    metadata          nothing: ``json ()``, what :func:`zoo.export.metadata.describe` tells
+    features          ``images`` as serving_default: ``features``, what the network computes before it decides
+    metadata          ``query (B,)``, any strings: ``json (B,)``, what :func:`zoo.export.metadata.describe` tells
     ================= ==============================================================================================
 
     Beside them, in ``assets.extra``, stand the metadata (``zoo.json``), class names (``labels.txt``), requests that
@@ -55,6 +57,8 @@ def saved_model(
         version: a number from 1 on; by default one more than the highest there is, which TensorFlow Serving then
             takes by itself. One that exists is replaced.
         size: (height, width) if all images will have it; by default they may have any.
+        dtype: of the images that ``serving_default`` and ``features`` take, ``"uint8"`` or ``"float32"``.
+        max_pixels: ``serve_encoded`` does not decode larger pictures.
         images: pictures to compare on; see :func:`zoo.export.check_parity`.
 
     Raises:
@@ -72,18 +76,22 @@ def saved_model(
         version = max(saved_versions(path), default=0) + 1
     if version < 1:
         raise ExportError(f"version={version}: TensorFlow Serving counts versions from 1")
+    if dtype not in ("uint8", "float32"):
+        raise ExportError(f"dtype={dtype!r}: images are 'uint8' or 'float32'")
+    if max_pixels < 1:
+        raise ExportError(f"max_pixels={max_pixels}: give the pixels of the largest picture to be decoded")
     target = path / str(version)
     seen = subject(model)
-    metadata = describe(seen, "saved_model", dtype="uint8", size=size)
+    metadata = describe(seen, "saved_model", dtype=dtype, size=size, details=_details(dtype, max_pixels))
     with work_folder(target) as folder:
         written = folder / str(version)
-        write_signatures(seen, written, size, to_json(metadata))
+        write_signatures(seen, written, to_json(metadata), size=size, dtype=dtype, max_pixels=max_pixels)
         extra = written / "assets.extra"
         extra.mkdir()
         (extra / METADATA_FILE).write_text(json.dumps(metadata, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         (extra / LABELS_FILE).write_text("".join(f"{name}\n" for name in seen.classes), encoding="utf-8")
         sample = sample_pictures(None, size or _WARMUP_SIZE)[0].pixels
-        write_warmup(warmup_requests(seen.name, sample), extra)
+        write_warmup(warmup_requests(seen.name, sample, dtype), extra)
         artifact = open_artifact(written)
         check_format(artifact)
         report = check_parity(model, artifact, images)
@@ -92,33 +100,67 @@ def saved_model(
     return Exported(target, report, report_path(target))
 
 
-def write_signatures(seen: Subject, folder: Path, size: tuple[int, int] | None, metadata: str) -> None:
+def write_signatures(
+    seen: Subject,
+    folder: Path,
+    metadata: str,
+    *,
+    size: tuple[int, int] | None = None,
+    dtype: str = "uint8",
+    max_pixels: int = MAX_PIXELS,
+) -> None:
     """Write the SavedModel itself; ``metadata`` is what its signature of that name gives."""
     predict = _function(seen.predict, "images", size, tf.float32)
 
     def serve_encoded(image_bytes):
-        # One after the other, each in its own size: padded to a common one they would give other results.
-        spec = _encoded_spec(predict)
-        return tf.map_fn(lambda data: _one(data, predict, size), image_bytes, fn_output_signature=spec)
+        # Each picture by itself, in its own size: padded to a common one they would give other results. One after the
+        # other, or a batch would need the memory of as many pictures.
+        return tf.map_fn(
+            lambda data: _one(data, predict, size, max_pixels),
+            image_bytes,
+            parallel_iterations=1,
+            fn_output_signature=_encoded_spec(predict),
+        )
 
-    def from_uint8(images):
-        return predict(tf.cast(images, tf.float32))
+    def answer(query):
+        # TensorFlow Serving refuses a signature without inputs in its REST API, and one without a batch in batches.
+        return {"json": tf.fill(tf.shape(query), metadata)}
 
     functions = {
-        "serving_default": _function(from_uint8, "images", size, tf.uint8),
+        "serving_default": _function(lambda images: predict(tf.cast(images, tf.float32)), "images", size, dtype),
         "serving_float": predict,
-        "serve_encoded": tf.function(
-            serve_encoded, input_signature=[tf.TensorSpec((None,), tf.string, "image_bytes")], autograph=False
-        ),
-        "features": _function(lambda images: seen.features(tf.cast(images, tf.float32)), "images", size, tf.uint8),
-        "metadata": tf.function(lambda: {"json": tf.constant(metadata)}, input_signature=[]),
+        "serve_encoded": _of_strings(serve_encoded, "image_bytes"),
+        "features": _function(lambda images: seen.features(tf.cast(images, tf.float32)), "images", size, dtype),
+        "metadata": _of_strings(answer, "query"),
     }
     holder = tf.Module()
     holder.weights = [variable.value for variable in seen.model.variables]
     tf.saved_model.save(holder, str(folder), signatures=functions)
 
 
-def _function(call: Callable[[Any], dict[str, Any]], name: str, size: tuple[int, int] | None, dtype: tf.DType):
+def _details(dtype: str, max_pixels: int) -> dict[str, Any]:
+    """What only a SavedModel has to tell."""
+    results = "outputs as above"
+    return {
+        "signatures": {
+            "serving_default": f"images (B, H, W, 3) {dtype}, RGB 0-255: {results}",
+            "serving_float": f"images (B, H, W, 3) float32, RGB 0-255: {results}",
+            "serve_encoded": f"image_bytes (B,), JPEG or PNG files of any sizes: {results}, sizes (B, 2) height and "
+            "width after turning upright, status (B,), error (B,) in words",
+            "features": f"images (B, H, W, 3) {dtype}, RGB 0-255: what the network computes before it decides",
+            "metadata": "query (B,), any strings: json (B,), this text",
+        },
+        "status": {str(number): text or "good" for number, text in enumerate(MESSAGES)},
+        "max_pixels": max_pixels,
+    }
+
+
+def _of_strings(call: Callable[[tf.Tensor], dict[str, tf.Tensor]], name: str):
+    """``call`` as a graph function of one batch of strings."""
+    return tf.function(call, input_signature=[tf.TensorSpec((None,), tf.string, name)], autograph=False)
+
+
+def _function(call: Callable[[Any], dict[str, Any]], name: str, size: tuple[int, int] | None, dtype: tf.DType | str):
     """``call`` as a graph function of one batch of images."""
     height, width = size or (None, None)
     spec = tf.TensorSpec((None, height, width, 3), dtype, name)
@@ -126,9 +168,9 @@ def _function(call: Callable[[Any], dict[str, Any]], name: str, size: tuple[int,
     return tf.function(lambda images: call(images), input_signature=[spec], autograph=False)
 
 
-def _one(data: tf.Tensor, predict: Callable, size: tuple[int, int] | None) -> dict[str, tf.Tensor]:
+def _one(data: tf.Tensor, predict: Callable, size: tuple[int, int] | None, max_pixels: int) -> dict[str, tf.Tensor]:
     """Results for the bytes of one image, without the batch axis."""
-    pixels, status = decode(data)
+    pixels, status = decode(data, max_pixels)
     if size is not None:
         # A graph for one size cannot look at another.
         fits = tf.reduce_all(tf.shape(pixels)[:2] == tf.constant(size))

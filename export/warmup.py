@@ -1,8 +1,8 @@
 """Requests that TensorFlow Serving runs through a model before it says that it is ready.
 
 The file ``assets.extra/tf_serving_warmup_requests`` is a TFRecord of ``tensorflow.serving.PredictionLog`` messages.
-Their wire format is written here: five nested fields, for which the package that defines them (and gRPC with it) would
-be a large dependency. Field numbers are those of ``prediction_log.proto``, ``predict.proto`` and ``model.proto``.
+Their wire format is written here, so that an export needs TensorFlow alone: five nested fields, numbered as in
+``prediction_log.proto``, ``predict.proto`` and ``model.proto`` of ``tensorflow-serving-api``.
 """
 
 from __future__ import annotations
@@ -16,19 +16,20 @@ import tensorflow as tf
 FILE = "tf_serving_warmup_requests"
 
 
-def warmup_requests(name: str, pixels: np.ndarray) -> list[bytes]:
+def warmup_requests(name: str, pixels: np.ndarray, dtype: str = "uint8") -> list[bytes]:
     """One request for each signature that takes images.
 
     Args:
         name: of the model.
         pixels: any picture ``(H, W, 3)`` uint8, of the size that requests will mostly have.
+        dtype: of the images that ``serving_default`` and ``features`` take.
     """
     encoded = tf.io.encode_jpeg(pixels).numpy()
     inputs: dict[str, Mapping[str, np.ndarray]] = {
-        "serving_default": {"images": pixels[None]},
+        "serving_default": {"images": pixels[None].astype(dtype)},
         "serving_float": {"images": pixels[None].astype(np.float32)},
         "serve_encoded": {"image_bytes": np.array([encoded], object)},
-        "features": {"images": pixels[None]},
+        "features": {"images": pixels[None].astype(dtype)},
     }
     return [prediction_log(name, signature, tensors) for signature, tensors in inputs.items()]
 

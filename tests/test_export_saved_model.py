@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from export_helpers import decided_detector, picture, run_alone, tiny_classifier
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from PIL import Image
-from tensorflow.core.framework import tensor_pb2
+from serving_stand_in import Servable
 
 import zoo
 from zoo.export import ExportError
@@ -57,7 +56,7 @@ floats = loaded.signatures["serving_float"](images=tf.constant(images[:1], tf.fl
 results |= {{"floats." + k: v.numpy() for k, v in floats.items()}}
 features = loaded.signatures["features"](images=tf.constant(images))
 results |= {{"features." + k: v.numpy() for k, v in features.items()}}
-results["json"] = loaded.signatures["metadata"]()["json"].numpy().decode()
+results["json"] = loaded.signatures["metadata"](query=tf.constant([""]))["json"].numpy()[0].decode()
 """
     found = run_alone(code, tmp_path, ("zoo", "keras"), images=np.stack([image, image[::-1]]))
     expected = {name: np.asarray(value) for name, value in detector(np.stack([image, image[::-1]])).items()}
@@ -140,44 +139,91 @@ def test_classifiers(tmp_path):
     assert not found["probabilities"][1].numpy().any()
 
 
-def prediction_logs():
-    """TensorFlow Serving's messages, as far as they are written here, from their published definitions."""
-    file = descriptor_pb2.FileDescriptorProto(name="warmup.proto", package="warmup", syntax="proto3")
-    file.dependency.append("tensorflow/core/framework/tensor.proto")
-    kinds = {
-        "ModelSpec": [("name", 1, "string", None), ("signature_name", 3, "string", None)],
-        "Entry": [("key", 1, "string", None), ("value", 2, "message", ".tensorflow.TensorProto")],
-        "PredictRequest": [("model_spec", 1, "message", ".warmup.ModelSpec"), ("inputs", 2, "list", ".warmup.Entry")],
-        "PredictLog": [("request", 1, "message", ".warmup.PredictRequest")],
-        "PredictionLog": [("predict_log", 6, "message", ".warmup.PredictLog")],
-    }
-    types = {"string": 9, "message": 11, "list": 11}
-    for name, fields in kinds.items():
-        message = file.message_type.add(name=name)
-        for field, number, kind, of in fields:
-            added = message.field.add(name=field, number=number, type=types[kind], label=3 if kind == "list" else 1)
-            if of:
-                added.type_name = of
-    pool = descriptor_pool.Default()
-    assert tensor_pb2.DESCRIPTOR.name in file.dependency
-    pool.Add(file)
-    return message_factory.GetMessageClass(pool.FindMessageTypeByName("warmup.PredictionLog"))
+def warm_up(folder):
+    """Read and run the warm-up requests as TensorFlow Serving does; gives their signatures and results."""
+    logs = pytest.importorskip(
+        "tensorflow_serving.apis.prediction_log_pb2", reason="tensorflow-serving-api is not installed"
+    )
+    model = Servable(folder)
+    for record in tf.data.TFRecordDataset(str(folder / "assets.extra" / FILE)):
+        log = logs.PredictionLog.FromString(record.numpy())
+        assert log.WhichOneof("log_type") == "predict_log"
+        request = log.predict_log.request
+        inputs = {name: tf.make_ndarray(value) for name, value in request.inputs.items()}
+        yield request.model_spec, inputs, model.run(request.model_spec.signature_name, inputs)
 
 
 def test_warm_up_requests_are_what_the_server_reads(exported):
-    kind = prediction_logs()
-    file = exported.path / "assets.extra" / FILE
-    loaded = tf.saved_model.load(str(exported.path))
     seen = []
-    for record in tf.data.TFRecordDataset(str(file)):
-        request = kind.FromString(record.numpy()).predict_log.request
-        assert request.model_spec.name == "tiny"
-        signature = request.model_spec.signature_name
-        inputs = {entry.key: tf.constant(tf.make_ndarray(entry.value)) for entry in request.inputs}
-        found = loaded.signatures[signature](**inputs)
-        assert set(found) >= ({"features"} if signature == "features" else {"boxes", "num_detections"})
-        seen.append(signature)
+    for spec, _, found in warm_up(exported.path):
+        assert spec.name == "tiny"
+        assert set(found) >= ({"features"} if spec.signature_name == "features" else {"boxes", "num_detections"})
+        seen.append(spec.signature_name)
     assert seen == ["serving_default", "serving_float", "serve_encoded", "features"]
+
+
+def test_every_signature_can_be_batched(detector, exported):
+    """TensorFlow Serving joins requests along the first axis of their inputs, and cuts the outputs along theirs."""
+    model = Servable(exported.path)
+    image = picture(80, 60, seed=2)
+    data = [encoded(image, "PNG"), b"", encoded(picture(50, 90), "JPEG")]
+    inputs = {
+        "serving_default": ("images", np.stack([image] * 3)),
+        "serving_float": ("images", np.stack([image] * 3).astype(np.float32)),
+        "serve_encoded": ("image_bytes", np.array(data, object)),
+        "features": ("images", np.stack([image] * 3)),
+        "metadata": ("query", np.array([b"", b"a", b"b"], object)),
+    }
+    assert set(inputs) == set(exported_signatures(model))
+    for name, (key, value) in inputs.items():
+        assert all(len(found) == 3 for found in model.run(name, {key: value}).values()), name
+    # An empty batch has its uses too: nothing is computed, nothing fails.
+    found = model.run("serve_encoded", {"image_bytes": np.array([], object)})
+    assert {len(value) for value in found.values()} == {0}
+
+
+def exported_signatures(model):
+    """Without what TensorFlow adds itself."""
+    return [name for name in model.signatures if not name.startswith("__")]
+
+
+def test_the_metadata_explain_every_signature(exported):
+    (told,) = Servable(exported.path).run("metadata", {"query": np.array([b"?"], object)})["json"]
+    metadata = json.loads(told)
+    assert metadata == json.loads((exported.path / "assets.extra" / "zoo.json").read_text())
+    assert set(metadata["signatures"]) == set(exported_signatures(Servable(exported.path)))
+    assert metadata["status"]["0"] == "good"
+    assert "many pixels" in metadata["status"]["2"]
+    assert (exported.path / "assets.extra" / "labels.txt").read_text() == "a\nb\n"
+
+
+def test_images_as_floats_and_a_limit_of_pixels(detector, tmp_path):
+    image = picture(60, 80)
+    exported = zoo.export.saved_model(
+        detector, tmp_path / "floats", dtype="float32", max_pixels=60 * 80, images=[image]
+    )
+    assert exported.report["images"][0]["matched"] > 3
+    for spec, inputs, _ in warm_up(exported.path):
+        if "images" in inputs:
+            assert inputs["images"].dtype == np.float32, spec.signature_name
+    model = Servable(exported.path)
+    data = [encoded(image, "PNG"), encoded(picture(60, 81), "PNG"), encoded(picture(60, 81), "JPEG")]
+    found = model.run("serve_encoded", {"image_bytes": np.array(data, object)})
+    assert found["status"].tolist() == [0, 2, 2]
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"version": 0}, "counts versions from 1"),
+        ({"dtype": "int8"}, "'uint8' or 'float32'"),
+        ({"max_pixels": 0}, "largest picture"),
+    ],
+)
+def test_options_that_mean_nothing(options, told, detector, tmp_path):
+    with pytest.raises(ExportError, match=told):
+        zoo.export.saved_model(detector, tmp_path / "model", **options)
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_cannot_be_exported(tmp_path):
