@@ -61,7 +61,9 @@ def compare_detections(
     far = np.abs(boxes_a[:, None] - boxes_b[None]).max(axis=2, initial=0)
     off = np.abs(scores_a[:, None] - scores_b[None])
     fits = (classes_a[:, None] == classes_b[None]) & (far <= tolerance.boxes) & (off <= tolerance.scores)
-    pairs = _nearest_pairs(far / tolerance.boxes + off / tolerance.scores, fits)
+    # Where boxes may be anywhere the nearest is still the one that is meant.
+    near = tolerance.boxes if np.isfinite(tolerance.boxes) else 1.0
+    pairs = _nearest_pairs(far / near + off / tolerance.scores, fits)
     left_a = sorted(set(range(len(scores_a))) - {a for a, _ in pairs})
     left_b = sorted(set(range(len(scores_b))) - {b for _, b in pairs})
 

@@ -137,7 +137,8 @@ def compare(
         lost = map_lost([expected for expected, _ in references], found, pictures, artifact.classes)
         report["map_lost"] = lost
         # Single detections of low score come and go.
-        wrong = wrong if lost is not None and lost > most_lost else []
+        too_much = lost is not None and lost > most_lost
+        wrong = (wrong or [_farthest(pictures, agreements)]) if too_much else []
     report["ok"] = not wrong
     if wrong:
         raise ParityError(_complaint(artifact, report, wrong, agreements), report)
@@ -149,11 +150,14 @@ def map_lost(
 ) -> float | None:
     """How much of the mean average precision is lost when the Keras model's sure detections are the truth.
 
-    ``None`` where it is sure of none.
+    Where it is sure of none all of its detections are, and where it has none the result is ``None``.
     """
+    counts = [int(results["num_detections"]) for results in expected]
+    best = max(results["scores"][:count].max(initial=0.0) for results, count in zip(expected, counts, strict=True))
+    least = _SURE if best >= _SURE else 0.0
     samples = []
-    for results, picture in zip(expected, pictures, strict=True):
-        sure = np.flatnonzero(results["scores"] >= _SURE)
+    for results, count, picture in zip(expected, counts, pictures, strict=True):
+        sure = np.flatnonzero(results["scores"][:count] >= least)
         no = np.zeros(len(sure), bool)
         boxes, labels = results["boxes"][sure], results["classes"][sure]
         samples.append(Sample(picture.name, None, picture.pixels.shape[:2], boxes, labels, no, no))
@@ -161,6 +165,12 @@ def map_lost(
         return None
     triples = [(each["boxes"], each["scores"], each["classes"]) for each in found]
     return round(1.0 - evaluate_voc(triples, samples, classes=classes, interpolation="area").map, 4)
+
+
+def _farthest(pictures: Sequence[SamplePicture], agreements: Sequence[Agreement]) -> str:
+    """What is said where all detections are there, but elsewhere."""
+    picture, agreement = max(zip(pictures, agreements, strict=True), key=lambda pair: pair[1].worst_box)
+    return f"{picture.name}: boxes are off by up to {agreement.worst_box:.1f} pixels"
 
 
 def _complaint(artifact: Artifact, report: Mapping[str, Any], wrong: list[str], agreements: list[Agreement]) -> str:

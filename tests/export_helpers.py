@@ -4,17 +4,30 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from importlib import metadata
 from pathlib import Path
 
 import keras
 import numpy as np
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from tiny import tiny_detector
 
-# Stands for an environment without the packages named: importing them fails.
+# Stands for an environment without the packages named, or with nothing but those allowed: importing others fails.
 _BEGIN = """
 import sys
 for name in {without!r}:
     sys.modules[name] = None
+
+class Fence:
+    def find_spec(self, name, path=None, target=None):
+        top = name.partition(".")[0]
+        if top not in allowed and top not in sys.stdlib_module_names:
+            raise ModuleNotFoundError(f"{{top}} is not in this environment", name=name)
+
+allowed = {allowed!r}
+if allowed:
+    sys.meta_path.insert(0, Fence())
 import numpy as np
 given = dict(np.load(sys.argv[1], allow_pickle=False))
 """
@@ -41,22 +54,39 @@ def tiny_classifier(side=32, classes=7):
     return keras.Model(images, keras.layers.Softmax(dtype="float32")(x), name="tiny_classifier")
 
 
-def run_alone(code: str, folder: Path, without: Sequence[str] = ("zoo",), **arrays) -> dict[str, np.ndarray]:
+def run_alone(
+    code: str, folder: Path, without: Sequence[str] = ("zoo",), only: str | None = None, **arrays
+) -> dict[str, np.ndarray]:
     """Run ``code`` in a fresh process where packages cannot be imported, this one above all.
 
-    ``code`` finds the arrays in ``given``, and puts what it has to say into a dict called ``results``.
+    ``code`` finds the arrays in ``given``, and puts what it has to say into a dict called ``results``. With ``only``,
+    a package's name, nothing can be imported but what pip installs with that package, and NumPy.
     """
     np.savez(folder / "given.npz", **arrays)
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "3"}
     files = [str(folder / name) for name in ("given.npz", "results.npz")]
+    begin = _BEGIN.format(without=tuple(without), allowed=modules_of(only, "numpy") if only else ())
     done = subprocess.run(
-        [sys.executable, "-c", _BEGIN.format(without=tuple(without)) + code + _END, *files],
-        env=environment,
-        capture_output=True,
-        text=True,
+        [sys.executable, "-c", begin + code + _END, *files], env=environment, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
     return dict(np.load(folder / "results.npz", allow_pickle=False))
+
+
+def modules_of(*packages: str) -> tuple[str, ...]:
+    """Modules that pip installs with ``packages``: their own, and those of all that they require."""
+    found, left = set(), list(packages)
+    while left:
+        name = canonicalize_name(left.pop())
+        if name in found:
+            continue
+        found.add(name)
+        for line in metadata.distribution(name).requires or ():
+            requirement = Requirement(line)
+            if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+                left.append(requirement.name)
+    homes = metadata.packages_distributions().items()
+    return tuple(sorted(module for module, owners in homes if found & {canonicalize_name(each) for each in owners}))
 
 
 def picture(height: int, width: int, seed: int = 0) -> np.ndarray:

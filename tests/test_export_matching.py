@@ -1,9 +1,15 @@
 """When two sets of detections are the same: the tolerances, ties, and what is said of the rest."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
+from zoo.export import ParityError
 from zoo.export.matching import Tolerance, compare_detections, compare_probabilities
+from zoo.export.parity import compare as compare_artifact
+from zoo.export.parity import map_lost
+from zoo.export.samples import SamplePicture
 
 CLASSES = ("cat", "dog")
 MOST = 5
@@ -99,6 +105,12 @@ def test_the_worst_is_told_first_with_its_nearest():
     assert "its nearest is dog of score 0.8000 at (63.00, 23.00, 93.00, 83.00)" in "".join(agreement.wrong)
 
 
+def test_without_a_limit_the_nearest_boxes_are_paired():
+    others = (moved(A, box=3), moved(moved(A, box=60), score=-0.001))
+    agreement = compare(results(A), results(*others), tolerance=Tolerance(boxes=np.inf, scores=0.1))
+    assert (agreement.matched, agreement.worst_box) == (1, 3.0)
+
+
 def test_nothing_and_nothing_agree():
     agreement = compare(results(), results())
     assert (agreement.expected, agreement.wrong) == (0, ())
@@ -125,3 +137,59 @@ def test_probabilities():
     other = compare_probabilities(probabilities(0.575, 0.425), probabilities(0.49, 0.51), CLASSES, tolerance=loose)
     assert other.wrong == ("the best class is dog instead of cat",)
     assert compare_probabilities(probabilities(0.6, 0.4), probabilities(np.nan, np.nan), CLASSES).wrong
+
+
+PICTURES = [SamplePicture(name, np.zeros((200, 200, 3), np.uint8)) for name in "xy"]
+FAR = (0, 0.95, (120, 120, 190, 190))
+
+
+@pytest.mark.parametrize(
+    ("found", "lost"),
+    [
+        ([[A, B], [A]], 0.0),
+        ([[moved(A, box=2), moved(B, box=-2)], [moved(A, score=-0.3)]], 0.0),  # IoU .8 and .75: the same objects
+        ([[A], [A]], 0.5),  # one class of two is gone
+        ([[A, B], []], 0.25),  # half of the recall of one class of two
+        ([[], []], 1.0),
+        # Precisions of 1/2, 2/3: the best is first found at a recall of 1/2. AP (2/3 + 2/3) / 2 of one class of two.
+        ([[FAR, A, B], [A]], 0.1667),
+    ],
+)
+def test_what_fewer_bits_lose_is_measured_on_what_the_model_is_sure_of(found, lost):
+    unsure = (1, 0.4, (0, 100, 40, 140))
+    expected = [results(A, B, unsure), results(A)]
+    assert map_lost(expected, [results(*each) for each in found], PICTURES, CLASSES) == lost
+
+
+def test_a_model_that_is_sure_of_nothing_is_measured_on_all_that_it_finds():
+    low = [moved(each, score=-0.6) for each in (A, B)]
+    expected = [results(*low), results()]
+    assert map_lost(expected, [results(*low), results()], PICTURES, CLASSES) == 0.0
+    assert map_lost(expected, [results(low[0]), results()], PICTURES, CLASSES) == 0.5
+    assert map_lost([results(), results()], [results(A), results()], PICTURES, CLASSES) is None
+
+
+def fake_artifact(found, precision):
+    return SimpleNamespace(
+        path="some.tflite",
+        format="tflite",
+        runtime="a runtime",
+        classes=CLASSES,
+        metadata={"precision": precision, "task": "detection", "model": "tiny"},
+        digest="",
+        bytes=0,
+        predict_on_batch=lambda images: {name: np.asarray(value)[None] for name, value in found.items()},
+    )
+
+
+def test_boxes_that_went_elsewhere_are_a_loss_too():
+    """With fewer bits a box may be off by any number of pixels, as long as objects are found."""
+    expected = [(results(A, B), 0.1)]
+    good = fake_artifact(results(moved(A, box=2), moved(B, box=2)), "float16")
+    assert compare_artifact(good, PICTURES[:1], expected)["map_lost"] == 0.0
+    bad = fake_artifact(results(moved(A, box=90), moved(B, box=90)), "float16")
+    with pytest.raises(ParityError, match=r"100.0% of the mean .* The worst: x: boxes are off by up to 90.0 pixels"):
+        compare_artifact(bad, PICTURES[:1], expected)
+    exact = fake_artifact(results(moved(A, box=2), B), "float32")
+    with pytest.raises(ParityError, match=r"of 2 detections on 1 pictures 2 differ. .* lacks cat of score 0.9000"):
+        compare_artifact(exact, PICTURES[:1], expected)

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from zoo import __version__
-from zoo.cli import compress, convert, data_commands, detect, doctor, evaluate, launch, models, serve, train
+from zoo.cli import compress, convert, data_commands, detect, doctor, evaluate, export, launch, models, serve, train
 from zoo.cli.console import import_tensorflow_quietly, warn
 
 _EXAMPLES = """examples:
@@ -18,6 +18,7 @@ _EXAMPLES = """examples:
   zoo train --data VOC_FOLDER --model NAME --minutes 30 --out runs/cells
   zoo eval --data VOC_FOLDER --split test --weights runs/cells
   zoo compress runs/voc runs/small --energy .9      thinner dense layers
+  zoo export runs/cells cells.onnx                  for other programs, compared with the model
   zoo serve                                         the shipped detector on http://127.0.0.1:8501/
 
 exit status: 0 all went well, 1 something could not be read or the training failed, 2 a mistake in the command
@@ -34,7 +35,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"zoo {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for part in (models, detect, train, launch, evaluate, data_commands, doctor, compress, convert, serve):
+    for part in (models, detect, train, launch, evaluate, data_commands, doctor, compress, convert, export, serve):
         part.add_commands(commands)
     for command in commands.choices.values():
         command.add_argument("--debug", action="store_true", help="show the traceback of an error")

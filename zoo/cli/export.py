@@ -1,0 +1,154 @@
+"""``zoo export`` and ``zoo verify``: models as SavedModel, ONNX or TFLite, and whether those detect the same."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import zoo
+from zoo.cli.console import out, say, table, warn
+from zoo.cli.models import describe, option_pair, trained_model
+
+if TYPE_CHECKING:
+    import keras
+
+_FORMATS = ("saved_model", "onnx", "tflite")
+_PRECISIONS = ("float32", "float16", "dynamic_int8")
+_MODEL_HELP = (
+    "a model's name, the name of weights that `zoo list` shows, a run folder of `zoo train`, or a weights file"
+)
+_EXPORT = """The artifact takes RGB images of 0-255 in any size, prepares them itself, and gives final detections
+or class probabilities. Before it is put in its place it runs in its own runtime and is compared with the Keras model;
+where they differ nothing is written, and the exit status is 1."""
+_VERIFY = """Check an artifact's form, run it here, and compare it with its Keras model: with what the model gave when
+the artifact was written, or with MODEL itself. The exit status is 1 if they differ."""
+_NUMBERS = ("Compared", "Same", "Ties", "Box off by", "Score off by", "Seconds", "Keras")
+
+
+def add_commands(commands: argparse._SubParsersAction) -> None:
+    """Add ``export`` and ``verify``."""
+    parser = commands.add_parser(
+        "export", help="write a model as SavedModel, ONNX or TFLite, checked", description=_EXPORT
+    )
+    parser.add_argument("model", metavar="MODEL", help=_MODEL_HELP)
+    parser.add_argument(
+        "out", metavar="OUT", type=Path, help="NAME.onnx, NAME.tflite, or a folder for a SavedModel's versions"
+    )
+    parser.add_argument("--format", choices=_FORMATS, help="by default told by OUT")
+    _add_weights(parser)
+    parser.add_argument("--size", type=_size, metavar="HxW", help="only images of this size (default: any)")
+    parser.add_argument("--precision", choices=_PRECISIONS, default="float32", help="of TFLite's weights")
+    parser.add_argument("--dtype", choices=("uint8", "float32"), default="uint8", help="of ONNX's and TFLite's input")
+    parser.add_argument("--version", type=int, metavar="N", help="of a SavedModel (default: one more than the highest)")
+    _add_images(parser)
+    parser.set_defaults(run=_export)
+
+    parser = commands.add_parser("verify", help="does an artifact detect what its model does", description=_VERIFY)
+    parser.add_argument("artifact", metavar="ARTIFACT", type=Path, help="an .onnx or .tflite file, or a folder")
+    parser.add_argument("--model", metavar="MODEL", help=_MODEL_HELP)
+    _add_weights(parser)
+    _add_images(parser)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the report to this file")
+    parser.set_defaults(run=_verify)
+
+
+def _add_weights(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--weights", metavar="NAME|PATH", help="weights for MODEL, where that is a model's name")
+    parser.add_argument(
+        "--option",
+        metavar="NAME=VALUE",
+        action="append",
+        default=[],
+        type=option_pair,
+        help="an option of the model as a Python value; may be repeated",
+    )
+
+
+def _add_images(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--images",
+        nargs="+",
+        type=Path,
+        metavar="IMAGE",
+        help="pictures to compare on, of the kind that the model knows (default: three scenes of digits)",
+    )
+
+
+def _size(text: str) -> tuple[int, int]:
+    sides = text.lower().split("x")
+    if len(sides) != 2 or not all(side.isdecimal() and int(side) > 0 for side in sides):
+        raise argparse.ArgumentTypeError(f"{text!r} is not HEIGHTxWIDTH, such as 480x640")
+    return int(sides[0]), int(sides[1])
+
+
+def _export(args: argparse.Namespace) -> int:
+    kind = args.format or {".onnx": "onnx", ".tflite": "tflite"}.get(args.out.suffix, "saved_model")
+    if args.precision != "float32" and kind != "tflite":
+        raise ValueError(f"--precision {args.precision} is for TFLite; {kind} keeps float32")
+    if args.version is not None and kind != "saved_model":
+        raise ValueError(f"--version is for a SavedModel; {kind} is a single file")
+    if args.dtype != "uint8" and kind == "saved_model":
+        raise ValueError("--dtype: a SavedModel takes both, its signature serving_float takes float32")
+    model = _model(args)
+    shared: dict[str, Any] = {"size": args.size, "images": args.images}
+    if kind == "saved_model":
+        exported = zoo.export.saved_model(model, args.out, version=args.version, **shared)
+    elif kind == "onnx":
+        exported = zoo.export.onnx(model, args.out, dtype=args.dtype, **shared)
+    else:
+        exported = zoo.export.tflite(model, args.out, dtype=args.dtype, precision=args.precision, **shared)
+    say(f"written   {exported.path}: {describe(model)}, {exported.report['bytes'] / 1e6:.1f} MB")
+    say(f"written   {exported.report_path}")
+    _tell(exported.report)
+    return 0
+
+
+def _verify(args: argparse.Namespace) -> int:
+    from zoo.files import save_json
+
+    if args.model is None and (args.weights or args.option):
+        raise ValueError("--weights and --option are for --model; give that too")
+    model = None if args.model is None else _model(args)
+    report = zoo.export.verify(args.artifact, model, args.images)
+    say(f"verified  {args.artifact}: {report['model']}, {report['format']}, {report['bytes'] / 1e6:.1f} MB")
+    _tell(report)
+    if args.json is not None:
+        save_json(report, args.json)
+        say(f"JSON: {args.json}")
+    return 0
+
+
+def _model(args: argparse.Namespace) -> keras.Model:
+    """The model that MODEL, ``--weights`` and ``--option`` ask for."""
+    if args.model not in zoo.list_models() and args.weights is None:
+        # A file, a folder or the name of weights stands for the model that they belong to.
+        args.model, args.weights = None, args.model
+    return trained_model(args)
+
+
+def _tell(report: dict[str, Any]) -> None:
+    """What was compared, a line for each picture."""
+    rows = table(
+        "Picture", "Compared", "Same", "Ties", "Box off by", "Score off by", "Seconds", "Keras", right=_NUMBERS
+    )
+    for entry in report["images"]:
+        rows.add_row(
+            entry["name"],
+            str(entry["expected"]),
+            str(entry["matched"]),
+            str(entry["tied"]),
+            f"{entry['worst_box']:.1e}",
+            f"{entry['worst_score']:.1e}",
+            f"{entry['seconds']:.3f}",
+            f"{entry['keras_seconds']:.3f}",
+        )
+    out.print(rows)
+    measured = "the same"
+    if "map_lost" in report:
+        lost = report["map_lost"]
+        measured = "nothing to measure" if lost is None else f"{lost:.2%} of the Keras model's mAP lost"
+    worst = f"boxes to {report['worst_box']:.1e} pixels, scores to {report['worst_score']:.1e}"
+    say(f"{report['runtime']}: {measured}, {worst}")
+    if not report["compared"]:
+        warn("zoo: the model finds nothing on these pictures, so that nothing was compared; give others with --images")
