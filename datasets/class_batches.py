@@ -1,5 +1,6 @@
 """Batches of equally large pictures and their labels for training classifiers."""
 
+import copy
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from zoo.datasets import feed
 from zoo.datasets.class_records import ClassificationDataset
 from zoo.datasets.pipeline import PictureCache
 
@@ -95,6 +97,8 @@ class ClassBatches:
         self._cache = PictureCache(cache_bytes)
         self._orders: OrderedDict[int, np.ndarray] = OrderedDict()
         self._lock = threading.Lock()
+        self._global_size, self._rows = batch_size, slice(0, batch_size)
+        self._whole = self
 
     def __len__(self) -> int:
         """Batches in an epoch."""
@@ -107,8 +111,10 @@ class ClassBatches:
     def batch(self, epoch: int, step: int) -> tuple[np.ndarray, np.ndarray]:
         """Batch ``step`` of ``epoch``, both counted from 0."""
         indices = self._indices(epoch, step)
-        rng = np.random.Generator(np.random.Philox(np.random.SeedSequence([self.seed, epoch, step])))
-        images = np.stack([self.augment(self._image(int(index)), rng) for index in indices])
+        # A generator for each place in the batch, so that a shard draws what the whole batch would.
+        draws = np.random.Philox(np.random.SeedSequence([self.seed, epoch, step]))
+        generators = (np.random.Generator(draws.jumped(self._rows.start + row)) for row in range(len(indices)))
+        images = np.stack([self.augment(self._image(int(index)), rng) for index, rng in zip(indices, generators, strict=True)])
         return images, self.source.labels[indices]
 
     def numpy_batches(self, epoch: int = 0) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -116,10 +122,11 @@ class ClassBatches:
         for step in range(self.steps_per_epoch):
             yield self.batch(epoch, step)
 
-    def dataset(self, start_epoch: int = 0, repeat: bool = True) -> "tf.data.Dataset":
+    def dataset(self, start_epoch: int = 0, repeat: bool = True, start_step: int = 0) -> "tf.data.Dataset":
         """The batches as a ``tf.data.Dataset``: without end, or one epoch if ``repeat`` is false.
 
-        If a picture cannot be read, the exception as it was raised is in ``self.error``.
+        ``start_epoch`` and ``start_step`` take up a stopped training where it was. If a picture cannot be read, the
+        exception as it was raised is in ``self.error``.
         """
         import tensorflow as tf
 
@@ -129,7 +136,7 @@ class ClassBatches:
             try:
                 return self.batch(*divmod(int(number), self.steps_per_epoch))
             except Exception as error:
-                self.error = error
+                self._whole.error = error
                 raise
 
         def with_shapes(number: "tf.Tensor") -> tuple["tf.Tensor", "tf.Tensor"]:
@@ -138,9 +145,34 @@ class ClassBatches:
             labels.set_shape((self.batch_size,))
             return images, labels
 
-        first = start_epoch * self.steps_per_epoch
-        numbers = tf.data.Dataset.counter(first) if repeat else tf.data.Dataset.range(first, first + len(self))
+        first, last = start_epoch * len(self) + start_step, (start_epoch + 1) * len(self)
+        numbers = tf.data.Dataset.counter(first) if repeat else tf.data.Dataset.range(first, last)
         return numbers.map(with_shapes, num_parallel_calls=self.workers, deterministic=True).prefetch(2)
+
+    def shard(self, index: int, count: int) -> "ClassBatches":
+        """Part ``index`` of ``count`` of every batch, for one of ``count`` workers that train together.
+
+        Their parts, put together in order, are the batches of this one; each reads only its own pictures.
+        """
+        if not 0 <= index < count:
+            raise ValueError(f"shard {index} of {count}: give 0 to {count - 1}, and at least one shard")
+        if self.batch_size % count:
+            raise ValueError(f"a batch of {self.batch_size} pictures is no multiple of {count} workers")
+        part = copy.copy(self)
+        part.batch_size = self.batch_size // count
+        start = self._rows.start + index * part.batch_size
+        part._rows = slice(start, start + part.batch_size)
+        return part
+
+    def per_worker(
+        self, context: "tf.distribute.InputContext", start_epoch: int = 0, start_step: int = 0
+    ) -> "tf.data.Dataset":
+        """What one worker of a ``tf.distribute`` strategy reads: its part of each batch, one replica's at a time.
+
+        Without end, from ``start_step`` of ``start_epoch``. No worker reads what is another's.
+        """
+        mine = self.shard(context.input_pipeline_id, context.num_input_pipelines)
+        return feed.for_replicas(mine.dataset(start_epoch, True, start_step), context, self.batch_size)
 
     def _indices(self, epoch: int, step: int) -> np.ndarray:
         with self._lock:
@@ -150,7 +182,7 @@ class ClassBatches:
                 while len(self._orders) > 4:
                     self._orders.popitem(last=False)
             order = self._orders[epoch]
-        return order[step * self.batch_size : (step + 1) * self.batch_size]
+        return order[step * self._global_size : (step + 1) * self._global_size][self._rows]
 
     def _image(self, index: int) -> np.ndarray:
         image = self._cache.get(index)

@@ -76,8 +76,10 @@ def _calls() -> _Calls:
     return calls
 
 
-def as_dataset(batches: Source, start_epoch: int, repeat: bool, start_step: int) -> "tf.data.Dataset":
-    """See ``dataset`` of `zoo.datasets.pipeline.Batches`."""
+def as_dataset(
+    batches: Source, start_epoch: int, repeat: bool, start_step: int, whole: Source | None = None
+) -> "tf.data.Dataset":
+    """See ``dataset`` of `zoo.datasets.pipeline.Batches`; ``whole``: what a shard is a part of, for ``error``."""
     import tensorflow as tf
 
     shapes, calls = batches.shapes(), _calls()
@@ -87,7 +89,7 @@ def as_dataset(batches: Source, start_epoch: int, repeat: bool, start_step: int)
             with calls:
                 x, y = batches.batch(*divmod(int(number), batches.steps_per_epoch))
         except Exception as error:
-            batches.error = error
+            (whole or batches).error = error
             raise
         return [{**x, **y}[name] for name in shapes]
 
@@ -112,13 +114,16 @@ def per_worker(
     batches: Source, context: "tf.distribute.InputContext", start_epoch: int, start_step: int
 ) -> "tf.data.Dataset":
     """See ``per_worker`` of `zoo.datasets.pipeline.Batches`."""
+    mine = batches.shard(context.input_pipeline_id, context.num_input_pipelines)
+    return for_replicas(as_dataset(mine, start_epoch, True, start_step, batches), context, batches.batch_size)
+
+
+def for_replicas(data: "tf.data.Dataset", context: "tf.distribute.InputContext", size: int) -> "tf.data.Dataset":
+    """A worker's endless parts of batches of ``size`` pictures, cut into those of its replicas."""
     import tensorflow as tf
 
-    mine = batches.shard(context.input_pipeline_id, context.num_input_pipelines)
-    data = as_dataset(mine, start_epoch, True, start_step)
-    replicas = context.num_replicas_in_sync // context.num_input_pipelines
-    if replicas > 1:
+    if context.num_replicas_in_sync > context.num_input_pipelines:
         # Keras runs one step too many where the length is unknown, which it is after rebatch.
-        data = data.rebatch(context.get_per_replica_batch_size(batches.batch_size), drop_remainder=True)
+        data = data.rebatch(context.get_per_replica_batch_size(size), drop_remainder=True)
         data = data.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
     return data

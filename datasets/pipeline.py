@@ -143,8 +143,7 @@ class Batches:
         """Part ``index`` of ``count`` of every batch, for one of ``count`` workers that train together.
 
         Their parts, put together in order, are the batches of this one, padding included; each reads only its
-        own pictures. For evaluation give each worker a part of the data: ``data.subset(range(index, len(data),
-        count))``.
+        own pictures. Of a short batch (``drop_remainder=False``) the last workers may get less, or nothing.
 
         >>> from zoo.datasets.digits import digit_scenes
         >>> batches = Batches(digit_scenes("train", 4), batch_size=4)
@@ -153,8 +152,6 @@ class Batches:
         """
         if not 0 <= index < count:
             raise ValueError(f"shard {index} of {count}: give 0 to {count - 1}, and at least one shard")
-        if not self.drop_remainder:
-            raise ValueError("shards want full batches; give drop_remainder=True, or each worker a part of the data")
         if self.batch_size % count:
             raise ValueError(f"a batch of {self.batch_size} pictures is no multiple of {count} workers")
         part = copy.copy(self)
