@@ -15,6 +15,7 @@ import numpy as np
 from zoo.datasets.class_names import number_classes
 from zoo.datasets.class_records import ClassificationDataset
 from zoo.datasets.images import read_image
+from zoo.datasets.tfds_prepared import find_prepared, open_prepared
 from zoo.datasets.tfrecord_index import PICTURE, index_file
 from zoo.files import save_atomically
 
@@ -29,7 +30,7 @@ class TfdsClasses:
     """A set of tensorflow-datasets with a picture ``image`` and a class ``label``; only what is asked for is read.
 
     Args:
-        name: as for ``tfds.builder``, or the folder of a prepared set.
+        name: as for `zoo.datasets.tfds_boxes.load_tfds`: a name, or the path of a prepared set's folder.
         index_folder: see `zoo.datasets.class_sources.open_classes`.
 
     Attributes:
@@ -39,7 +40,7 @@ class TfdsClasses:
     def __init__(self, name: str, index_folder: str | Path | None = None) -> None:
         """Raise ``ValueError`` if there is no such set, it is not prepared, or it is no classification set."""
         self.name = name
-        self._builder = _open(name)
+        self._builder = _checked(open_prepared(find_prepared(name)), name)
         self._folder = None if index_folder is None else Path(index_folder)
         self.splits = tuple(self._builder.info.splits)
 
@@ -53,7 +54,7 @@ class TfdsClasses:
             raise ValueError(f"{where} has no split {split!r}; it has {', '.join(self.splits)}") from error
         files = [Path(instruction.filename) for instruction in instructions]
         if missing := [file for file in files if not file.is_file()]:
-            raise ValueError(f"{where}: {missing[0]} is missing; prepare the set again (`tfds build {self.name}`)")
+            raise ValueError(f"{where}: {missing[0]} is missing; prepare the set again")
         known, numbers = number_classes(self._builder.info.features["label"].names, classes, where)
         find = _tfrecords if ".tfrecord" in files[0].name else _random_access
         labels, read = find(self._builder, split, instructions, self._index_path(split, files))
@@ -78,36 +79,15 @@ class TfdsClasses:
         return self._folder / f"{self._builder.info.name}-{digest}.npz"
 
 
-def _open(name: str) -> "tfds.core.DatasetBuilder":
-    try:
-        import tensorflow_datasets as tfds
-    except ImportError as error:
-        raise ValueError(f"tfds:{name} needs tensorflow-datasets: pip install tensorflow-datasets") from error
-    if Path(name).is_dir():
-        try:
-            builder = tfds.builder_from_directory(name)
-        except (OSError, ValueError) as error:
-            raise ValueError(
-                f"tfds:{name} is not the folder of a prepared set, the one that holds dataset_info.json "
-                f"({str(error).splitlines()[0]})"
-            ) from error
-    else:
-        try:
-            builder = tfds.builder(name)
-        except tfds.core.registered.DatasetNotFoundError as error:
-            raise ValueError(f"tensorflow-datasets knows no {name!r} ({str(error).splitlines()[0]})") from error
+def _checked(builder: "tfds.core.DatasetBuilder", name: str) -> "tfds.core.DatasetBuilder":
+    import tensorflow_datasets as tfds
+
     features = dict(builder.info.features or {})
     if not (
         isinstance(features.get("image"), tfds.features.Image)
         and isinstance(features.get("label"), tfds.features.ClassLabel)
     ):
         raise ValueError(f"tfds:{name} has the features {', '.join(features)}, not a picture image and a class label")
-    if not builder.is_prepared():
-        raise ValueError(
-            f"tfds:{name} is not prepared in {builder.data_dir}; run `tfds build {name}` where there is a network "
-            "(imagenet2012 first needs its archives in the folder downloads/manual), or copy a prepared folder there "
-            "(TFDS_DATA_DIR names another place)"
-        )
     return builder
 
 

@@ -1,6 +1,5 @@
 """Reads prepared tensorflow-datasets that have boxes, such as ``voc/2007`` and ``coco/2017``."""
 
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from zoo.datasets.checks import checked_classes, tidy_box, unknown_class
 from zoo.datasets.images import ImageError, image_size, read_image
 from zoo.datasets.notes import AnnotationError, OnError, Reading
 from zoo.datasets.records import DetectionDataset, Sample
+from zoo.datasets.tfds_prepared import find_prepared, open_prepared
 from zoo.datasets.tfds_records import RecordFiles
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def load_tfds(
     """
     folder = find_prepared(name)
     reading = Reading(on_error)
-    builder = _open(folder)
+    builder = open_prepared(folder)
     fields = _fields(folder, builder.info.features)
     records = RecordFiles(_pieces(folder, builder, split))
     names = fields.names if classes is None else checked_classes(classes)
@@ -63,38 +63,7 @@ def load_tfds(
 
 def tfds_splits(name: str) -> tuple[str, ...]:
     """The splits of a prepared set."""
-    return tuple(_open(find_prepared(name)).info.splits)
-
-
-def data_folder() -> Path:
-    """Where tensorflow-datasets keeps what it prepared: ``TFDS_DATA_DIR`` or ``~/tensorflow_datasets``."""
-    return Path(os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")).expanduser()
-
-
-def find_prepared(name: str) -> Path:
-    """The folder of a prepared set's newest version, with its dataset_info.json.
-
-    Raises:
-        AnnotationError: there is none; says what to place where.
-    """
-    given, _, version = name.partition(":")
-    path = Path(given).expanduser()
-    if not (given.startswith(("/", "./", "../", "~")) or path.is_absolute()):
-        if not re.fullmatch(r"\w+(/[\w.-]+)?", given) or not re.fullmatch(r"[\w.]*", version):
-            raise AnnotationError(f"tfds:{name}: give NAME, NAME/CONFIG or NAME/CONFIG:VERSION, as in tfds:voc/2007")
-        path = data_folder() / given
-    if version:
-        found = [path / version] if _is_prepared(path / version) else []
-    else:
-        found = [path] if _is_prepared(path) else [each for each in path.glob("*") if _is_prepared(each)]
-    if not found:
-        where = path / (version or "VERSION")
-        raise AnnotationError(
-            f"tfds:{name}: no prepared data in {where}. Put the folder there that tensorflow-datasets has written "
-            f"elsewhere (dataset_info.json, features.json and the record files), set TFDS_DATA_DIR to the folder "
-            f"that holds {given}, or, with a network: zoo data get tfds:{name}"
-        )
-    return max(found, key=_version)
+    return tuple(open_prepared(find_prepared(name)).info.splits)
 
 
 class TfdsDataset(DetectionDataset):
@@ -141,27 +110,6 @@ class _Fields:
 
     def image(self, record: bytes) -> bytes:
         return bytes(self.parse(record)["image"])
-
-
-def _is_prepared(folder: Path) -> bool:
-    return (folder / "dataset_info.json").is_file()
-
-
-def _version(folder: Path) -> tuple[int, ...]:
-    return tuple(int(part) for part in re.findall(r"\d+", folder.name))
-
-
-def _open(folder: Path) -> "tfds.core.DatasetBuilder":
-    try:
-        import tensorflow_datasets as tfds
-    except ImportError as error:
-        raise AnnotationError(
-            f"{folder}: reading it needs tensorflow-datasets: pip install tensorflow-datasets"
-        ) from error
-    try:
-        return tfds.builder_from_directory(folder)
-    except Exception as error:  # it raises whatever its many parsers do
-        raise AnnotationError(f"{folder}: tensorflow-datasets cannot open it ({error})") from error
 
 
 def _fields(folder: Path, features: "tfds.features.FeaturesDict") -> _Fields:

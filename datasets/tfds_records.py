@@ -1,14 +1,10 @@
 """Random access to the record files in which tensorflow-datasets keeps its examples."""
 
-import struct
 from collections.abc import Sequence
 from pathlib import Path
-from typing import BinaryIO
 
 from zoo.datasets.notes import AnnotationError
-
-_LENGTH = struct.Struct("<Q")
-_LENGTH_CHECK, _DATA_CHECK = 4, 4  # bytes of the checksums behind the length and behind the data
+from zoo.datasets.tfrecord_index import tfrecord_places
 
 
 class RecordFiles:
@@ -28,7 +24,7 @@ class RecordFiles:
             if ".array_record" in path.name:
                 places = [(path, number, -1) for number in range(first, first + count)]
             elif ".tfrecord" in path.name:
-                places = [(path, *place) for place in _tfrecord_places(path)[first : first + count]]
+                places = [(path, *place) for place in tfrecord_places(path)[first : first + count]]
             else:
                 raise AnnotationError(f"{path}: only TFRecord and ArrayRecord files are read; prepare the set as one")
             if len(places) != count:
@@ -47,29 +43,6 @@ class RecordFiles:
         with open(path, "rb") as file:
             file.seek(place)
             return file.read(length)
-
-
-def _tfrecord_places(path: Path) -> list[tuple[int, int]]:
-    """Offset and length of each record: length, its checksum, data, its checksum (tf.io's format)."""
-    try:
-        size = path.stat().st_size
-        with open(path, "rb") as file:
-            return _scan(path, file, size)
-    except OSError as error:
-        raise AnnotationError(f"{path}: cannot be read ({error.strerror or error})") from error
-
-
-def _scan(path: Path, file: BinaryIO, size: int) -> list[tuple[int, int]]:
-    places, place = [], 0
-    while place < size:
-        file.seek(place)
-        head = file.read(_LENGTH.size)
-        start = place + _LENGTH.size + _LENGTH_CHECK
-        if len(head) < _LENGTH.size or start + (length := _LENGTH.unpack(head)[0]) + _DATA_CHECK > size:
-            raise AnnotationError(f"{path}: ends in the middle of record {len(places)}; fetch or prepare it again")
-        places.append((start, length))
-        place = start + length + _DATA_CHECK
-    return places
 
 
 def _array_record(path: Path, number: int) -> bytes:

@@ -7,11 +7,14 @@ ImageNet's 150 GB that touches a twentieth.
 """
 
 import mmap
+import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+
+from zoo.datasets.notes import AnnotationError
 
 # Protocol Buffers' wire types, and the numbers of the fields on the way to a value.
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
@@ -32,27 +35,41 @@ def index_file(path: str | Path, image: str = "image", label: str = "label") -> 
         A structured array (N,) with the fields ``start`` and ``size``, in bytes, and ``label``.
 
     Raises:
-        ValueError: the file is cut short, damaged, or its records have no such features; the message names it.
+        AnnotationError: the file cannot be read, is cut short or damaged, or its records have no such features; the
+            message names it.
     """
-    path = Path(path)
-    rows: list[tuple[int, int, int]] = []
-    if not path.stat().st_size:
-        return np.empty(0, PICTURE)
-    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        if hasattr(mmap, "MADV_RANDOM"):
-            data.madvise(mmap.MADV_RANDOM)  # or the system would read the pictures along with the heads
-        try:
-            for start, end in _records(data):
-                rows.append(_picture(data, start, end, image.encode(), label.encode()))
-        except (_Damaged, IndexError, struct.error) as error:
-            raise ValueError(
-                f"{path}: record {len(rows)} is damaged or cut short ({error}); prepare the set again"
-            ) from error
-    return np.array(rows, PICTURE)
+    names = image.encode(), label.encode()
+    return np.array(_each(path, lambda data, start, end: _picture(data, start, end, *names)), PICTURE)
+
+
+def tfrecord_places(path: str | Path) -> list[tuple[int, int]]:
+    """Where the records of a TFRecord file begin, and how long they are; raises as `index_file` does."""
+    return _each(path, lambda data, start, end: (start, end - start))
 
 
 class _Damaged(Exception):
     pass
+
+
+def _each(path: str | Path, find: Callable[[mmap.mmap, int, int], tuple[int, ...]]) -> list[tuple[int, ...]]:
+    """What ``find`` finds in every record, of which it is given begin and end."""
+    found: list[tuple[int, ...]] = []
+    try:
+        with open(path, "rb") as file:
+            if not os.fstat(file.fileno()).st_size:
+                return []
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+                if hasattr(mmap, "MADV_RANDOM"):
+                    data.madvise(mmap.MADV_RANDOM)  # or the system would read the pictures along with the heads
+                for start, end in _records(data):
+                    found.append(find(data, start, end))
+    except (_Damaged, IndexError, struct.error) as error:
+        raise AnnotationError(
+            f"{path}: record {len(found)} is damaged or cut short ({error}); prepare the set again"
+        ) from error
+    except OSError as error:
+        raise AnnotationError(f"{path}: cannot be read ({error.strerror or error})") from error
+    return found
 
 
 def _records(data: mmap.mmap) -> Iterator[tuple[int, int]]:

@@ -11,7 +11,7 @@ from PIL import Image
 from zoo.datasets import load
 from zoo.datasets.loading import splits
 from zoo.datasets.notes import AnnotationError
-from zoo.datasets.tfds_boxes import find_prepared
+from zoo.datasets.tfds_prepared import find_prepared
 
 tfds = pytest.importorskip("tensorflow_datasets", reason="needs tensorflow-datasets: pip install tensorflow-datasets")
 
@@ -206,7 +206,7 @@ def test_record_files_that_were_cut(tmp_path):
     folder = prepare(Boxed, tmp_path)
     (file,) = folder.glob("*test.tfrecord*")
     file.write_bytes(file.read_bytes()[:-10])
-    with pytest.raises(AnnotationError, match=r"test\.tfrecord.*: ends in the middle of record 2"):
+    with pytest.raises(AnnotationError, match=r"test\.tfrecord.*: record 2 is damaged or cut short"):
         load(f"tfds:{folder}", "test")
     file.unlink()
     with pytest.raises(AnnotationError, match=r"test\.tfrecord.* cannot be read"):
