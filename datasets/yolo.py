@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from zoo.datasets.checks import checked_classes, read_text, relative_name, tidy_box, unique_ids
+from zoo.datasets.checks import checked_classes, read_text, relative_name, tidy_box, unique_ids, unknown_class
 from zoo.datasets.class_lists import read_class_list
 from zoo.datasets.headers import read_sizes
 from zoo.datasets.images import IMAGE_SUFFIXES, natural_key
@@ -31,8 +31,9 @@ def load_yolo(
     Args:
         root: a folder with ``data.yaml``, or with ``images`` and ``labels``; or the ``data.yaml`` itself.
         split: "train", "val" or "test" of ``data.yaml``, or a folder in ``images``; None takes all pictures.
-        classes: the class names in the order of the files' numbers. None takes the ``names`` of ``data.yaml``, or
-            the lines of ``classes.txt``, or else the numbers themselves.
+        classes: the class names in the order to number them. Where the data name their classes (``names`` of
+            ``data.yaml``, or the lines of ``classes.txt``), objects keep the class of their name; where they do not,
+            these are the names of the files' numbers. None takes the data's names, or else the numbers themselves.
         on_error: "note" leaves out what cannot be used and goes on.
 
     Example: ``load_yolo("coco128/data.yaml", "train")``.
@@ -42,17 +43,19 @@ def load_yolo(
     files = _pictures(layout.root, layout.sources(split), reading)
     sizes = read_sizes(dict.fromkeys(files), reading)
     files = [path for path in files if path in sizes]
-    given = checked_classes(classes) if classes is not None else layout.classes or _class_list(layout.root)
+    given = None if classes is None else checked_classes(classes)
     labels = [_label_file(layout.root, path) for path in files]
     objects = [list(_objects(file, reading)) if file.is_file() else None for file in labels]
-    names = given if given is not None else _numbers(objects)
+    own = layout.classes or _class_list(layout.root) or given
+    names = _numbers(objects) if own is None else own
+    numbered = names if given is None else given
     ids = unique_ids(PurePosixPath(path.relative_to(layout.root).as_posix()) for path in files)
     samples = []
     for path, file, found, name in zip(files, labels, objects, ids, strict=True):
         if found is None:
             reading.note("no-annotation", path, f"has no label file {file}; taken as without objects", image_id=name)
-        samples.append(_sample(path, file, found or [], name, sizes[path], names, reading))
-    return DetectionDataset(f"{layout.root.name} {split or 'all'}", names, samples, reading.notes)
+        samples.append(_sample(path, file, found or [], name, sizes[path], names, numbered, reading))
+    return DetectionDataset(f"{layout.root.name} {split or 'all'}", numbered, samples, reading.notes)
 
 
 def yolo_splits(root: str | Path) -> tuple[str, ...]:
@@ -160,25 +163,31 @@ def _sample(
     objects: list[_Object],
     name: str,
     size: tuple[int, int],
+    names: tuple[str, ...],
     classes: tuple[str, ...],
     reading: Reading,
 ) -> Sample:
+    """``names`` are those of the file's numbers; ``classes`` are numbered in the result."""
     boxes, labels = [], []
     for item in objects:
-        if item.label >= len(classes):
-            text = f"has the class {item.label}; there are {len(classes)}, 0 ({classes[0] if classes else '-'}) "
-            text += f"to {len(classes) - 1} ({classes[-1] if classes else '-'})"
+        if item.label >= len(names):
+            text = f"has the class {item.label}; there are {len(names)}, 0 ({names[0] if names else '-'}) "
+            text += f"to {len(names) - 1} ({names[-1] if names else '-'})"
             reading.error("unknown-class", file, text, line=item.line, image_id=name)
+            continue
+        called = names[item.label]
+        if called not in classes:
+            reading.error("unknown-class", file, unknown_class(called, classes), line=item.line, image_id=name)
             continue
         height, width = size
         corners = tuple(share * side for share, side in zip(item.corners, (width, height) * 2, strict=True))
         box, kind, problem = tidy_box(corners, size)
         if problem:
             shown = ", ".join(f"{value:.1f}" for value in corners)
-            text = f"the box ({classes[item.label]}, {shown}) {problem}"
+            text = f"the box ({called}, {shown}) {problem}"
             reading.note(kind, file, text, line=item.line, image_id=name, box=corners)
         if box is not None:
             boxes.append(box)
-            labels.append(item.label)
+            labels.append(classes.index(called))
     no = [False] * len(boxes)
     return Sample(name, path, size, boxes, labels, no, no)

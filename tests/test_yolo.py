@@ -98,9 +98,26 @@ def test_names_without_yaml(yolo):
     yolo("a", "1 .5 .5 .5 .5")
     (yolo.root / "classes.txt").write_text("cat\ndog\nbird\n")
     assert load(yolo.root).classes == ("cat", "dog", "bird")
-    assert load(yolo.root, classes=("dog", "cat")).sample(0).classes.tolist() == [1]
+    # Names say more than numbers: a dog stays a dog in another list.
+    assert load(yolo.root, classes=("dog", "cow", "cat")).sample(0).classes.tolist() == [0]
+    with pytest.raises(AnnotationError, match=r"a\.txt, line 1: has the unknown class 'dog'; known: cat, bird"):
+        load(yolo.root, classes=("cat", "bird"))
+
+
+def test_names_given_for_numbers_that_nothing_names(yolo):
+    yolo("a", "1 .5 .5 .5 .5")
+    data = load(yolo.root, classes=("dog", "cat"))
+    assert (data.classes, data.sample(0).classes.tolist()) == (("dog", "cat"), [1])
     with pytest.raises(AnnotationError, match=r"a\.txt, line 1: has the class 1; there are 1, 0 \(dog\) to 0 \(dog\)"):
         load(yolo.root, classes=("dog",))
+
+
+def test_classes_given_in_another_order_than_data_yaml(yolo):
+    yolo("train/a", "1 .5 .5 .5 .5\n0 .5 .5 .2 .2")
+    root = yolo.yaml("train: images/train\nnames: [cat, dog]\n")
+    data = load(root, classes=("dog", "cat"))
+    assert [data.classes[label] for label in data.sample(0).classes] == ["dog", "cat"]
+    assert data.sample(0).classes.tolist() == [0, 1]
 
 
 def test_folders_in_images_are_splits(yolo):
