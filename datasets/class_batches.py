@@ -11,6 +11,7 @@ import numpy as np
 
 from zoo.datasets import feed
 from zoo.datasets.class_records import ClassificationDataset
+from zoo.datasets.feed import calls_from_tensorflow
 from zoo.datasets.pipeline import PictureCache
 
 if TYPE_CHECKING:
@@ -130,11 +131,12 @@ class ClassBatches:
         """
         import tensorflow as tf
 
-        side = self.augment.size
+        side, calls = self.augment.size, calls_from_tensorflow()
 
         def make(number: np.int64) -> tuple[np.ndarray, np.ndarray]:
             try:
-                return self.batch(*divmod(int(number), self.steps_per_epoch))
+                with calls:
+                    return self.batch(*divmod(int(number), self.steps_per_epoch))
             except Exception as error:
                 self._whole.error = error
                 raise

@@ -4,6 +4,7 @@ import atexit
 import functools
 import threading
 import time
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -11,12 +12,14 @@ import numpy as np
 if TYPE_CHECKING:
     import tensorflow as tf
 
-_X = ("images", "sizes", "image_id", "prepared_sizes")
+_X = ("images", "sizes", "image_id", "prepared_sizes", "proposals", "num_proposals")
 _DTYPES = {
     "images": "uint8",
     "sizes": "int32",
     "image_id": "int32",
     "prepared_sizes": "int32",
+    "proposals": "float32",
+    "num_proposals": "int32",
     "boxes": "float32",
     "classes": "int32",
     "difficult": "bool",
@@ -41,7 +44,7 @@ class Source(Protocol):
         """A part of every batch."""
 
 
-class _Calls:
+class _Calls(AbstractContextManager):
     """Counts the calls from TensorFlow's threads, so that the interpreter does not end while there are any.
 
     One that comes or goes while Python shuts down aborts the process or hangs it. They end by themselves: an iterator
@@ -70,7 +73,8 @@ class _Calls:
 
 
 @functools.cache
-def _calls() -> _Calls:
+def calls_from_tensorflow() -> AbstractContextManager:
+    """To be entered by every function that TensorFlow's threads call; Python then waits for them before it ends."""
     calls = _Calls()
     atexit.register(calls.wait)
     return calls
@@ -82,7 +86,7 @@ def as_dataset(
     """See ``dataset`` of `zoo.datasets.pipeline.Batches`; ``whole``: what a shard is a part of, for ``error``."""
     import tensorflow as tf
 
-    shapes, calls = batches.shapes(), _calls()
+    shapes, calls = batches.shapes(), calls_from_tensorflow()
 
     def make(number: np.int64) -> list[np.ndarray]:
         try:

@@ -4,10 +4,12 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, overload
 
 from zoo.datasets import coco, csv_boxes, voc_layout, yolo_layout
 from zoo.datasets.class_lists import read_class_list
+from zoo.datasets.class_records import ClassificationDataset
+from zoo.datasets.class_sources import class_splits, load_classes
 from zoo.datasets.difficult import DifficultAsOrdinary
 from zoo.datasets.digits import CLASSES, SPLITS, digit_scenes
 from zoo.datasets.notes import Note, OnError
@@ -26,16 +28,40 @@ ALLOWED = (
 )
 
 
+Classes = Sequence[str] | str | Path | None
+Task = Literal["detection", "classification"]
+
+
+@overload
 def load(
     spec: str | Path,
     split: str | None = None,
-    classes: Sequence[str] | str | Path | None = None,
+    classes: Classes = None,
     *,
     images: str | Path | None = None,
     keep_empty: bool = True,
     difficult: Literal["marked", "ordinary"] = "marked",
     on_error: OnError = "raise",
-) -> DetectionDataset:
+) -> DetectionDataset: ...
+
+
+@overload
+def load(
+    spec: str | Path, split: str | None = None, classes: Classes = None, *, task: Literal["classification"]
+) -> ClassificationDataset: ...
+
+
+def load(
+    spec: str | Path,
+    split: str | None = None,
+    classes: Classes = None,
+    *,
+    images: str | Path | None = None,
+    keep_empty: bool = True,
+    difficult: Literal["marked", "ordinary"] = "marked",
+    on_error: OnError = "raise",
+    task: Task = "detection",
+) -> DetectionDataset | ClassificationDataset:
     """Open a data set.
 
     Args:
@@ -56,13 +82,20 @@ def load(
         difficult: "marked" keeps objects marked so as that: detectors do not train on them, metrics do not count
             them. "ordinary" takes them as any other object (the two settings of Girshick 2015).
         on_error: "raise" stops at the first thing that cannot be used; "note" leaves it out and goes on.
+        task: "detection" for boxes. "classification" for pictures of one class each: ``spec`` is then a folder or a
+            .zip of class folders, or "tfds:NAME", see `zoo.datasets.class_sources.open_classes`; the options above
+            from ``images`` on are about boxes.
 
     >>> load("digits:20", "test")
     <DigitScenes 'digits test': 20 images, 10 classes>
     """
-    source = find_source(spec)
     if isinstance(classes, Path) or (isinstance(classes, str) and Path(classes).is_file()):
         classes = read_class_list(classes)
+    if _is_classification(task):
+        if (images, keep_empty, difficult, on_error) != (None, True, "marked", "raise"):
+            raise ValueError(f"{spec}: images, keep_empty, difficult and on_error are about boxes; leave them out")
+        return load_classes(spec, split, classes)
+    source = find_source(spec)
     if difficult not in ("marked", "ordinary"):
         raise ValueError(f"difficult is 'marked' or 'ordinary', not {difficult!r}")
     if images is not None and source.layout not in ("coco", "csv"):
@@ -85,12 +118,14 @@ def load(
     return data if keep_empty else _without_empty(data)
 
 
-def splits(spec: str | Path) -> tuple[str, ...]:
+def splits(spec: str | Path, task: Task = "detection") -> tuple[str, ...]:
     """The splits of a data set that `load` would open; none if it is all in one.
 
     >>> splits("digits")
     ('train', 'val', 'test')
     """
+    if _is_classification(task):
+        return class_splits(spec)
     source = find_source(spec)
     if source.layout == "digits":
         return tuple(SPLITS)
@@ -136,6 +171,12 @@ def find_source(spec: str | Path) -> Source:
     raise ValueError(f"{text}: {there}; give {ALLOWED}{hint}")
 
 
+def _is_classification(task: str) -> bool:
+    if task not in ("detection", "classification"):
+        raise ValueError(f"task is 'detection' or 'classification', not {task!r}")
+    return task == "classification"
+
+
 def _layout_of(folder: Path) -> str:
     fitting = {
         "voc": voc_layout.has_voc(folder),
@@ -151,7 +192,10 @@ def _layout_of(folder: Path) -> str:
     if not found:
         layouts = (voc_layout.LAYOUT, coco.LAYOUT, yolo_layout.LAYOUT, f"FILE.csv with {csv_boxes.LAYOUT}")
         named = "; ".join(f"{name}: {text}" for name, text in zip(("VOC", "COCO", "YOLO", "CSV"), layouts, strict=True))
-        raise ValueError(f"{folder}: this folder is in none of the layouts that are read ({named})")
+        raise ValueError(
+            f"{folder}: this folder is in none of the layouts that are read ({named}); class folders without boxes are "
+            "for task='classification'"
+        )
     return found[0]
 
 

@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from zoo.datasets import load
 from zoo.datasets.class_names import number_classes
 from zoo.datasets.class_records import ClassificationDataset
 from zoo.datasets.class_sources import class_splits, load_classes, open_classes
 from zoo.datasets.images import ImageError, natural_key
+from zoo.datasets.loading import splits
 
 CIFAR = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
@@ -265,3 +267,17 @@ def test_cifar10_is_whole():
         assert np.bincount(data.labels).tolist() == [count // 10] * 10
         assert data.image(count - 1).shape == (32, 32, 3)
         assert data.notes == ()
+
+
+def test_one_call_opens_what_has_classes_too(make):
+    where = make({"train/cat/a.png": 10, "train/dog/b.png": 20, "test/dog/c.png": 30})
+    assert splits(where, task="classification") == class_splits(where) == ("test", "train")
+    data = load(where, "train", ["dog", "cat"], task="classification")
+    assert listed(data) == [("cat/a.png", "cat", 10), ("dog/b.png", "dog", 20)]
+    with pytest.raises(ValueError, match="images, keep_empty, difficult and on_error are about boxes"):
+        load(where, "train", images=where, task="classification")
+    with pytest.raises(ValueError, match="task is 'detection' or 'classification', not 'boxes'"):
+        load(where, "train", task="boxes")
+    words = "task='classification'" if where.is_dir() else "cannot be read as a data set"
+    with pytest.raises(ValueError, match=words):
+        load(where, "train")
