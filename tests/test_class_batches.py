@@ -52,6 +52,10 @@ def test_seed_epoch_and_step_decide_a_batch(name):
         np.testing.assert_array_equal(images, expected[0])
         np.testing.assert_array_equal(labels, expected[1])
         assert (images.shape, images.dtype) == ((4, 32, 32, 3), "uint8")
+    ((images, _),) = make[1].dataset(1, repeat=False, start_step=1)
+    np.testing.assert_array_equal(images, kept[3][0])
+    images, _ = next(iter(make[1].dataset(0, start_step=1)))
+    np.testing.assert_array_equal(images, kept[1][0])
     other = ClassBatches(photos(), 4, augmentation(name), seed=8).batch(0, 0)[0]
     assert not np.array_equal(other, kept[0][0])
     assert not np.array_equal(kept[2][0], kept[0][0])
@@ -346,7 +350,7 @@ def test_every_recipe_can_be_followed():
 
 
 @pytest.mark.parametrize(
-    ("name", "expected"), [("resnet20", CropFlip(32, 4)), ("resnet18", ScaleCrop(224, (256, 480)))]
+    ("name", "expected"), [("resnet20", CropFlip(32, 4, (125, 123, 114))), ("resnet18", ScaleCrop(224, (256, 480)))]
 )
 def test_zoo_train_chooses_by_what_the_network_sees(name, expected):
     batches = as_batches(zoo.get(name, classes=("a", "b")), photos(), 2, seed=5)

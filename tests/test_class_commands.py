@@ -10,6 +10,7 @@ from PIL import Image
 import zoo
 from zoo import registry
 from zoo.backbones.cifar_resnet import cifar_network
+from zoo.cli.classes import class_train_and_val
 from zoo.cli.main import main
 from zoo.datasets.class_sources import load_classes
 from zoo.datasets.class_views import TenCrop
@@ -118,6 +119,26 @@ def test_what_does_not_go_together(capsys, photos, weights, words, message):
     status, _, err = command(capsys, "eval", "--data", photos, "--weights", weights[0], *words)
     assert status == 2
     assert message in err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--report", "r", "--difficult", "ordinary"], "--difficult, --report: for detectors only"),
+        (["--metric", "coco", "--results", "r"], "--metric, --results: for detectors only"),
+        (["--classes", "dog,cat"], "--classes dog, cat: the model's are cat, dog"),
+    ],
+)
+def test_a_classifier_has_no_boxes(capsys, photos, weights, words, message):
+    status, _, err = command(capsys, "eval", "--data", photos, "--weights", weights[0], *words)
+    assert status == 2
+    assert message in err
+
+
+def test_a_class_list_numbers_the_folders(photos):
+    train, val = class_train_and_val(str(photos), None, None, ("dog", "cat"))
+    assert train.classes == val.classes == ("dog", "cat")
+    assert [path.split("/")[0] for path in train.image_ids] == [train.classes[label] for label in train.labels]
 
 
 def test_a_detector_has_no_views(capsys, tmp_path):

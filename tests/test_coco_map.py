@@ -4,6 +4,7 @@ import fakes
 import keras
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from zoo.datasets.coco_metrics import evaluate_coco
 from zoo.datasets.digits import digit_scenes
@@ -11,8 +12,11 @@ from zoo.datasets.pipeline import Batches
 from zoo.datasets.records import DetectionDataset, Sample
 from zoo.datasets.voc_metrics import evaluate_voc
 from zoo.training.coco_map import CocoMap, log_name
+from zoo.training.curves import _draw_panel, _panels
 from zoo.training.detection_metric import DetectionMetric
 from zoo.training.evaluate import evaluate
+from zoo.training.fit import train
+from zoo.training.history import read_csv
 from zoo.weights_io import read_meta
 
 
@@ -49,6 +53,55 @@ def test_figures_come_into_the_logs_and_the_best_weights_are_kept(tmp_path, monk
     assert "val_coco_map75" not in history
     scores = read_meta(tmp_path / "best.weights.h5").scores
     assert scores == {"val_coco_map50": 1, "val_coco_map": 0.7, "val_coco_recall_small": 0.7, "epoch": 2}
+
+
+class CocoScenes(Scenes):
+    """As if read from a COCO file."""
+
+    def __init__(self, count=4):
+        super().__init__(count)
+        self.category_ids = (1, 2)
+
+
+def trained(out, val, **options):
+    """The last row of the log of one epoch (or more)."""
+    settings = {"epochs": 1, "verbose": 0, "tensorboard": False, **options}
+    train(fakes.build(), Scenes(), val, out=out, **settings)
+    return read_csv(out / "history.csv")[-1]
+
+
+def test_training_is_judged_as_the_data_usually_are(tmp_path):
+    assert trained(tmp_path / "voc", Scenes())["val_map"] == 1
+    assert trained(tmp_path / "coco", CocoScenes())["val_coco_map"] == pytest.approx(0.7)
+    assert read_meta(tmp_path / "coco" / "best.weights.h5").scores["val_coco_map75"] == 1
+    row = trained(tmp_path / "asked", Scenes(), metric="coco")
+    assert row["val_coco_map"] == pytest.approx(0.7)
+    assert "val_map" not in row
+    assert "val_coco_map" not in trained(tmp_path / "other", CocoScenes(), metric="voc")
+    assert not {"val_map", "val_coco_map"} & trained(tmp_path / "none", None, metric="coco").keys()
+    with pytest.raises(ValueError, match=r"metric='lvis'; choose 'voc' or 'coco', or None"):
+        trained(tmp_path / "wrong", Scenes(), metric="lvis")
+
+
+def test_a_best_of_one_kind_is_not_followed_by_another(tmp_path):
+    trained(tmp_path, Scenes())
+    with pytest.raises(ValueError, match="metric 'voc' then, 'coco' now"):
+        trained(tmp_path, CocoScenes(), epochs=2, resume=True)
+    assert "val_map" in trained(tmp_path, CocoScenes(), epochs=2, resume=True, metric="voc")
+
+
+def test_curves_of_coco_have_their_panel():
+    rows = [{"epoch": 1.0, "loss": 1.0, "val_coco_map": 0.25, "val_coco_map50": 0.5, "learning_rate": 0.1}]
+    panels = _panels(rows)
+    assert panels == {
+        "Loss": ["loss"],
+        "Validation AP (COCO)": ["coco_map", "coco_map50"],
+        "Learning rate": ["learning_rate"],
+    }
+    axes = Figure().subplots()
+    _draw_panel(axes, "Validation AP (COCO)", panels["Validation AP (COCO)"], rows)
+    assert axes.get_title() == "Validation AP (COCO) (best 0.250)"
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["val coco map", "val coco map50"]
 
 
 def test_names_in_the_logs_tell_coco_from_voc():

@@ -1,16 +1,33 @@
 """``zoo train``: what is said about the pictures reaches the batches."""
 
 import argparse
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from zoo.cli import train
+from zoo.datasets import load
+from zoo.datasets.records import DetectionDataset
+from zoo.datasets.writing import save
 
 
-def batches_of(*words):
+class HardDigits(DetectionDataset):
+    """Digit scenes in which every object is difficult."""
+
+    def __init__(self):
+        self.parent = load("digits:4")
+        samples = [replace(each, difficult=np.ones(len(each), bool)) for each in self.parent.samples]
+        super().__init__("hard", self.parent.classes, samples)
+
+    def load(self, index):
+        return self.parent.image(index), self.sample(index)
+
+
+def batches_of(*words, data="digits:4"):
     parser = argparse.ArgumentParser()
     train.add_commands(parser.add_subparsers())
-    args = parser.parse_args(["train", "--data", "digits:4", "--model", "any", "--out", "r", *words])
+    args = parser.parse_args(["train", "--data", str(data), "--model", "any", "--out", "r", *words])
     return train._detection_data(args, 2)[0]
 
 
@@ -27,6 +44,18 @@ def test_crops_zooming_out_and_short_sides():
     assert (batches_of("--short", "600").shorts, batches_of("--short", "600").long) == ((600,), 1000)
 
 
+def test_difficult_objects_are_trained_on_if_they_are_ordinary(tmp_path):
+    save(HardDigits(), tmp_path / "voc", "voc")
+    marks = {}
+    for words in ((), ("--difficult", "ordinary")):
+        batches = batches_of(*words, data=tmp_path / "voc")
+        _, y = batches.batch(0, 0)
+        assert (y["classes"] >= 0).any()
+        marks[words] = y["difficult"][y["classes"] >= 0]
+    assert marks[()].all()
+    assert not marks["--difficult", "ordinary"].any()
+
+
 def test_a_long_side_alone_means_nothing():
     with pytest.raises(ValueError, match="--long: without --short the model resizes the pictures"):
         batches_of("--long", "800")
@@ -35,5 +64,6 @@ def test_a_long_side_alone_means_nothing():
 def test_classifiers_have_no_boxes():
     args = argparse.Namespace(vertical_flip=False, rotate90=False, scale_jitter=None, colour_jitter=0.0)
     args.long, args.expand, args.crop = 800, 2.0, 0.5
-    with pytest.raises(ValueError, match="--long, --expand, --crop: for detectors only"):
+    args.images, args.difficult, args.metric = None, "ordinary", "coco"
+    with pytest.raises(ValueError, match="--long, --expand, --crop, --difficult, --metric: for detectors only"):
         train._classification_data(args)

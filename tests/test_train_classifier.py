@@ -10,12 +10,14 @@ import pytest
 
 import zoo
 from zoo.backbones.cifar_resnet import cifar_network
+from zoo.cli.classes import class_batches
 from zoo.cli.main import main
 from zoo.datasets.class_batches import ClassBatches, CropFlip
 from zoo.datasets.class_records import ClassificationDataset
 from zoo.training.history import read_csv
 from zoo.training.recipes import RECIPES, named_recipe
 from zoo.training.schedule import WarmupDecay
+from zoo.training.tasks import as_batches
 
 CLASSES = ("blue", "green", "red")
 
@@ -103,6 +105,13 @@ def test_batches_are_augmented_alike_whatever_the_workers():
     for (a, la), (b, lb) in zip(first.dataset(2, repeat=False), second.numpy_batches(2), strict=True):
         np.testing.assert_array_equal(a, b)
         np.testing.assert_array_equal(la, lb)
+
+
+def test_pictures_are_padded_alike_in_the_library_and_on_the_command_line():
+    library = as_batches(small(), data(), 8, seed=1)
+    command = class_batches(32, data(), 8, seed=1, workers=1)
+    assert library.augment == command.augment == CropFlip(32, 4, (125, 123, 114), True)
+    np.testing.assert_array_equal(library.batch(0, 0)[0], command.batch(0, 0)[0])
 
 
 def test_schedule_drops_where_the_paper_says():

@@ -19,7 +19,7 @@ _HELD_OUT = 10  # one picture in so many, where a folder has no splits
 
 
 def class_train_and_val(
-    spec: str, split: str | None, val_split: str | None
+    spec: str, split: str | None, val_split: str | None, classes: Sequence[str] | None = None
 ) -> tuple[ClassificationDataset, ClassificationDataset | None]:
     """Training and validation data; the splits train and val by default.
 
@@ -31,7 +31,7 @@ def class_train_and_val(
         split = next((name for name in ("train", "trainval") if name in known), None)
         if split is None:
             raise ValueError(f"{spec} has the splits {', '.join(known)} and none called train; choose one with --split")
-    data = source.load(split)
+    data = source.load(split, classes)
     tell_notes(data)
     if val_split is None and not known and len(data) >= 2 * _HELD_OUT:
         # Pictures stand in the order of their classes, so that every class gives its share.
@@ -80,7 +80,8 @@ def class_batches(
         short: short side of photographs before they are cropped, or the least and the greatest of them.
     """
     from zoo.datasets.class_augment import LARGEST_THUMBNAIL, photo_augmentation
-    from zoo.datasets.class_batches import ClassBatches, CropFlip
+    from zoo.datasets.class_batches import ClassBatches
+    from zoo.training.tasks import thumbnail_crops
 
     if short is not None and len(short) > 2:
         raise ValueError(f"--short {' '.join(map(str, short))}: give one number, or the least and the greatest")
@@ -93,11 +94,7 @@ def class_batches(
         return ClassBatches(data, batch_size, augment, seed, workers)
     if short is not None:
         raise ValueError("--short: crop-flip does not scale pictures; choose another --augmentation")
-    from zoo.backbones.cifar_resnet import CIFAR_MEAN
-
-    # Padding of the colour that the network sees as zero (He 2016 pads after subtracting the mean).
-    fill = tuple(round(value) for value in CIFAR_MEAN)
-    return ClassBatches(data, batch_size, CropFlip(side, side // 8, fill, flip), seed, workers)
+    return ClassBatches(data, batch_size, thumbnail_crops(side, flip), seed, workers)
 
 
 def _open(spec: str) -> ClassSource:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 from zoo.cli.console import say, warn
 
 if TYPE_CHECKING:
     from zoo.datasets.records import DetectionDataset
 
+Difficult = Literal["marked", "ordinary"]
+
 DATA_HELP = (
     "a folder in the VOC, COCO, YOLO or CSV layout, FILE.csv, FILE.json (COCO), data.yaml (YOLO), tfds:NAME, digits, "
     "or digits:COUNT; voc:, coco:, yolo: or csv: before a path says which is meant"
 )
+CLASS_DATA_HELP = "; for a classifier a folder or .zip of class folders (CLASS/FILE or SPLIT/CLASS/FILE), or tfds:NAME"
 _NOTES_SHOWN = 5
 # What layouts call their splits: VOC and YOLO, COCO, other exports, tensorflow-datasets.
 _TRAIN = ("train", "trainval", "train2017", "07+12")
@@ -22,14 +26,45 @@ _VAL = ("val", "val2017", "valid", "validation")
 _HELD_OUT = 10  # one picture in so many, where a folder has no splits
 
 
-def add_data_option(parser: argparse.ArgumentParser) -> None:
-    """Add ``--data``."""
+def add_data_options(parser: argparse.ArgumentParser, difficult: str) -> None:
+    """Add ``--data`` and how to read it; ``difficult``: what the mark means to the command."""
+    parser.add_argument("--data", required=True, metavar="DATA", help=DATA_HELP + CLASS_DATA_HELP)
+    add_reading_options(parser)
     parser.add_argument(
-        "--data",
-        required=True,
-        metavar="DATA",
-        help=DATA_HELP,
+        "--difficult",
+        choices=("marked", "ordinary"),
+        default="marked",
+        help=f"objects marked difficult: {difficult} (default: marked)",
     )
+
+
+def add_reading_options(parser: argparse.ArgumentParser) -> None:
+    """Add ``--images`` and ``--classes``, which mean what they mean to `zoo.datasets.load`."""
+    parser.add_argument("--images", type=Path, metavar="DIR", help="folder of the pictures of a COCO or CSV file")
+    parser.add_argument(
+        "--classes",
+        type=class_list,
+        metavar="FILE|A,B",
+        help="the class names in the order to number them; one that is not among them is an error",
+    )
+
+
+def class_list(text: str) -> tuple[str, ...]:
+    """The names that ``--classes`` gives: between commas, or in a file of them."""
+    from zoo.datasets.checks import checked_classes
+    from zoo.datasets.class_lists import read_class_list
+
+    names = tuple(name.strip() for name in text.split(","))
+    try:
+        if Path(text).is_file():
+            return read_class_list(text)
+        if len(names) == 1 and (Path(text).suffix in (".txt", ".csv") or "/" in text):
+            raise ValueError(f"there is no file {text}; give names as A,B or a file that lists them")
+        if "" in names:
+            raise ValueError(f"{text!r} holds an empty name")
+        return checked_classes(names)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def is_digits(spec: str) -> bool:
@@ -38,40 +73,64 @@ def is_digits(spec: str) -> bool:
 
 
 def train_and_val(
-    spec: str, split: str | None, val_split: str | None
+    spec: str,
+    split: str | None,
+    val_split: str | None,
+    *,
+    classes: Sequence[str] | None = None,
+    images: Path | None = None,
+    difficult: Difficult = "marked",
 ) -> tuple[DetectionDataset, DetectionDataset | None]:
     """Training and validation data; where no splits are named, those that the data have.
 
     For a folder without any split every tenth picture is held out. ``val_split="none"`` turns validation off.
+    ``difficult`` is for training alone: validation neither counts nor punishes difficult objects, as in the papers.
     """
+    from zoo.datasets.difficult import DifficultAsOrdinary
     from zoo.datasets.loading import load, splits
+
+    def for_training(data: DetectionDataset) -> DetectionDataset:
+        return DifficultAsOrdinary(data) if difficult == "ordinary" else data
 
     known = splits(spec)
     split = split or _first(known, _TRAIN)
-    data = load(spec, split)
+    data = load(spec, split, classes, images=images)
     tell_notes(data)
     if val_split == "none":
-        return data, None
+        return for_training(data), None
     if val_split is None and split is None and len(data) >= 2 * _HELD_OUT:
         held_out = range(_HELD_OUT // 2, len(data), _HELD_OUT)
         say(f"{spec} has no splits: every {_HELD_OUT}th picture is held out for validation")
-        return data.subset(sorted(set(range(len(data))) - set(held_out))), data.subset(held_out)
+        return for_training(data.subset(sorted(set(range(len(data))) - set(held_out)))), data.subset(held_out)
     val_split = val_split or (_first(known, _VAL) if split in ("train", "train2017") else None)
     if val_split is None:
-        return data, None
-    val = load(spec, val_split, data.classes)
+        return for_training(data), None
+    val = load(spec, val_split, data.classes, images=images)
     tell_notes(val)
-    return data, val
+    return for_training(data), val
 
 
-def evaluation_data(spec: str, split: str | None, classes: Sequence[str]) -> tuple[DetectionDataset, str | None]:
-    """Data to measure on, and the split's name: without one ``test`` or else ``val``, if there are such."""
+def evaluation_data(
+    spec: str,
+    split: str | None,
+    known: Sequence[str],
+    *,
+    classes: Sequence[str] | None = None,
+    images: Path | None = None,
+    difficult: Difficult = "marked",
+) -> tuple[DetectionDataset, str | None]:
+    """Data to measure on, and the split's name: without one ``test`` or else ``val``, if there are such.
+
+    ``known`` are the model's classes, which the data are numbered by; ``classes`` are the data's, where these have no
+    names of their own or other ones are to be refused.
+    """
     from zoo.datasets.loading import load, splits
+    from zoo.datasets.renumbered import Renumbered
 
     split = split or _first(splits(spec), ("test", "2007/test", *_VAL))
-    data = load(spec, split, classes)
+    data = load(spec, split, known if classes is None else classes, images=images, difficult=difficult)
     tell_notes(data)
-    return data, split
+    return (data if data.classes == tuple(known) else Renumbered(data, known)), split
 
 
 def tell_notes(data: DetectionDataset) -> None:

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from zoo.cli.console import out, say, table, warn
-from zoo.cli.data import DATA_HELP, tell_notes
+from zoo.cli.data import DATA_HELP, add_reading_options, tell_notes
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
@@ -27,7 +27,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     convert.add_argument(
         "--split", action="append", default=[], help="only this split; may be repeated; without it all that there are"
     )
-    convert.add_argument("--images", type=Path, metavar="DIR", help="folder of the pictures of a COCO or CSV file")
+    add_reading_options(convert)
     convert.add_argument("--link", action="store_true", help="symbolic links to the pictures instead of copies")
     convert.set_defaults(run=_convert)
     for action in actions.choices.values():
@@ -62,7 +62,7 @@ def _get(args: argparse.Namespace) -> int:
 def _get_tfds(name: str) -> None:
     """Let tensorflow-datasets download and prepare a set, where it keeps its own."""
     from zoo.cache import is_offline
-    from zoo.datasets.tfds_boxes import data_folder, find_prepared
+    from zoo.datasets.tfds_prepared import data_folder, find_prepared
 
     try:
         say(f"Data: {find_prepared(name)}")
@@ -91,11 +91,11 @@ def _convert(args: argparse.Namespace) -> int:
 
     names = args.split or base_splits(splits(args.data))
     if not names:
-        parts = load(args.data, images=args.images)
+        parts = load(args.data, classes=args.classes, images=args.images)
         tell_notes(parts)
     else:
         # One list of classes for all: those that occur in any.
-        found = {name: load(args.data, name, images=args.images) for name in names}
+        found = {name: load(args.data, name, args.classes, images=args.images) for name in names}
         classes = tuple(dict.fromkeys(label for part in found.values() for label in part.classes))
         parts = {
             name.replace("/", "-"): part

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.cli.console import import_tensorflow_quietly, out, progress, say, table
-from zoo.cli.data import DATA_HELP
+from zoo.cli.data import DATA_HELP, add_reading_options
 from zoo.cli.models import option_pair
 
 if TYPE_CHECKING:
@@ -29,8 +29,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("data", metavar="DATA", help=DATA_HELP)
     parser.add_argument("--split", action="append", default=[], help="only this split; may be repeated")
-    parser.add_argument("--classes", metavar="FILE|A,B", help="the class list, so that others are found")
-    parser.add_argument("--images", type=Path, metavar="DIR", help="folder of the pictures of a COCO or CSV file")
+    add_reading_options(parser)
     parser.add_argument("--model", metavar="NAME", help="try this detector's anchors and size on the boxes")
     parser.add_argument("--weights", metavar="RUN", type=Path, help="those of a run folder of `zoo train`")
     parser.add_argument(
@@ -60,7 +59,7 @@ def _doctor(args: argparse.Namespace) -> int:
         found = examine(
             args.data,
             args.split,
-            _class_list(args.classes),
+            args.classes,
             args.images,
             plan,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
@@ -103,12 +102,6 @@ def _print(found: Examination, shown: int) -> None:
     out.print(rows)
     if options := doctor_text.options(found):
         say(f"Suggested: {options}")
-
-
-def _class_list(text: str | None) -> list[str] | str | None:
-    if text is None or Path(text).is_file():
-        return text
-    return [name.strip() for name in text.split(",")]
 
 
 def _plan(args: argparse.Namespace) -> AnchorPlan:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zoo.cli.console import progress, say
-from zoo.cli.data import add_data_option, evaluation_data
+from zoo.cli.data import add_data_options, evaluation_data
 from zoo.cli.evaluate_classes import add_class_options, check_detector_options, evaluate_classes
 from zoo.cli.models import add_model_options, describe, trained_model
 
@@ -31,7 +31,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
             "error)."
         ),
     )
-    add_data_option(parser)
+    add_data_options(parser, "counted like others if ordinary, neither counted nor punished if marked")
     parser.add_argument("--split", help="split to measure on; test or else val if there is one, else all")
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N pictures")
     add_model_options(parser)
@@ -81,17 +81,24 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
 def _evaluate(args: argparse.Namespace) -> int:
     from zoo.cli.evaluate_report import print_scores
     from zoo.datasets.errors import find_errors
-    from zoo.training.evaluate import evaluate
+    from zoo.training.evaluate import evaluate, usual_metric
 
     _check(args)
     model = trained_model(args)
     if not hasattr(model, "detect"):
         return evaluate_classes(args, model)
     check_detector_options(args)
-    data, split = evaluation_data(args.data, args.split, model.classes)
+    data, split = evaluation_data(
+        args.data,
+        args.split,
+        model.classes,
+        classes=args.classes,
+        images=args.images,
+        difficult=args.difficult,
+    )
     if args.limit is not None:
         data = data.subset(range(min(args.limit, len(data))))
-    metric = args.metric or ("voc" if data.category_ids is None else "coco")
+    metric = args.metric or usual_metric(data)
     if metric == "coco" and (args.iou, args.interpolation) != (0.5, "11point"):
         raise ValueError("--iou and --interpolation belong to --metric voc; COCO's figures have their own")
     with progress("measuring") as bar:
@@ -138,6 +145,7 @@ def _record(
         "weights": args.weights,
         "data": args.data,
         "split": split,
+        "difficult": args.difficult,
         "images": len(data),
         "metric": metric,
         **measured.result.to_dict(),

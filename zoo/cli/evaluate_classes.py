@@ -70,7 +70,10 @@ def evaluate_classes(args: argparse.Namespace, model: keras.Model) -> int:
     from zoo.training.classify import average_scores
 
     _check(args)
-    data, split = class_evaluation_data(args.data, args.split, tuple(model.zoo_meta.classes) or None)
+    known = tuple(model.zoo_meta.classes)
+    if known and args.classes and known != args.classes:
+        raise ValueError(f"--classes {', '.join(args.classes)}: the model's are {', '.join(known)}")
+    data, split = class_evaluation_data(args.data, args.split, known or args.classes)
     if args.limit is not None:
         # Spread over the classes, which folders list one after the other.
         data = data.subset(np.linspace(0, len(data) - 1, min(args.limit, len(data))).round().astype(int))
@@ -114,6 +117,19 @@ def evaluate_classes(args: argparse.Namespace, model: keras.Model) -> int:
 
 
 def _check(args: argparse.Namespace) -> None:
+    for_detectors = {
+        "--images": args.images,
+        "--difficult": args.difficult != "marked",
+        "--metric": args.metric,
+        "--iou": args.iou != 0.5,
+        "--interpolation": args.interpolation != "11point",
+        "--report": args.report,
+        "--results": args.results,
+        "--pictures": args.pictures,
+    }
+    asked = [name for name, value in for_detectors.items() if value]
+    if asked:
+        raise ValueError(f"{', '.join(asked)}: for detectors only")
     dense = args.views == "dense"
     if (args.scales or args.no_mirror) and not dense:
         raise ValueError("--scales and --no-mirror belong to --views dense; crops have --short")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from zoo.cli.classes import AUGMENTATIONS
 from zoo.cli.console import say
-from zoo.cli.data import add_data_option, is_digits, train_and_val
+from zoo.cli.data import add_data_options, is_digits, train_and_val
 from zoo.cli.models import add_model_options, describe
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         description="Train a detector on annotated pictures, or a classifier on class folders (a folder, a .zip, or "
         "tfds:NAME); everything about it is left in one folder.",
     )
-    add_data_option(parser)
+    add_data_options(parser, "trained on if ordinary, not if marked; validation does not count them")
     parser.add_argument("--split", help="split to train on; train or trainval if there is one, else all")
     parser.add_argument("--val-split", help="split to validate on; val if there is one; none for no validation")
     add_model_options(parser)
@@ -47,6 +47,11 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     _add_recipe(parser.add_argument_group("steps"))
     _add_augmentation(parser.add_argument_group("pictures"))
     parser.add_argument("--val-every", type=int, default=1, metavar="N", help="epochs between two validations (1)")
+    parser.add_argument(
+        "--metric",
+        choices=("voc", "coco"),
+        help="how to judge a detector: VOC's mAP or COCO's AP; by default coco for data from a COCO file, else voc",
+    )
     parser.add_argument("--keep", choices=("best", "last"), default="best", help="which weights to end with (best)")
     parser.add_argument("--no-tensorboard", action="store_true", help="write no TensorBoard logs")
     parser.add_argument("--quiet", action="store_true", help="a line per epoch instead of a progress bar")
@@ -165,6 +170,7 @@ def _train(args: argparse.Namespace) -> int:
         **length,
         recipe=recipe,
         val_every=args.val_every,
+        metric=args.metric,
         keep=args.keep,
         resume=args.resume,
         tensorboard=not args.no_tensorboard,
@@ -177,7 +183,8 @@ def _train(args: argparse.Namespace) -> int:
         f"{args.out / 'curves.png'}"
     )
     then = f"   or: zoo detect IMAGE --weights {args.out}" if detector else ""
-    say(f"Next: zoo eval --data {args.data} --weights {args.out}{then}")
+    images = "" if args.images is None else f" --images {args.images}"
+    say(f"Next: zoo eval --data {args.data}{images} --weights {args.out}{then}")
     return 0
 
 
@@ -213,7 +220,14 @@ def _detection_data(args: argparse.Namespace, batch: int) -> tuple[Batches, Dete
         raise ValueError("--augmentation: for classifiers only")
     if args.long is not None and args.short is None:
         raise ValueError("--long: without --short the model resizes the pictures; give its option long instead")
-    data, val = train_and_val(args.data, args.split, args.val_split)
+    data, val = train_and_val(
+        args.data,
+        args.split,
+        args.val_split,
+        classes=args.classes,
+        images=args.images,
+        difficult=args.difficult,
+    )
     batches = Batches(
         data,
         batch,
@@ -245,11 +259,14 @@ def _classification_data(args: argparse.Namespace) -> tuple[ClassificationDatase
         "--long": args.long,
         "--expand": args.expand != 1,
         "--crop": args.crop != 1,
+        "--images": args.images,
+        "--difficult": args.difficult != "marked",
+        "--metric": args.metric,
     }
     asked = [name for name, value in unused.items() if value]
     if asked:
         raise ValueError(f"{', '.join(asked)}: for detectors only")
-    return class_train_and_val(args.data, args.split, args.val_split)
+    return class_train_and_val(args.data, args.split, args.val_split, args.classes)
 
 
 def _class_batches(args: argparse.Namespace, side: int, data: ClassificationDataset, batch: int) -> ClassBatches:

@@ -11,11 +11,12 @@ from zoo.files import save_atomically
 
 # Columns of the log that have no curve of their own.
 _NOT_CURVES = ("epoch", "seconds")
+_COCO = ("coco_map", "coco_recall")  # what `zoo.training.coco_map` logs
 _WIDE = 4.6  # inches per panel
 
 
 def draw_curves(rows: Sequence[dict[str, float]], path: str | Path) -> Path:
-    """Draw the rows of a history as PNG, atomically: losses, validation mAP, errors, other metrics, learning rate.
+    """Draw the rows of a history as PNG, atomically: losses, validation mAP or AP, errors, the rest, learning rate.
 
     Training is a full line, validation (``val_`` columns) a dashed one of the same colour.
     """
@@ -40,10 +41,12 @@ def _panels(rows: Sequence[dict[str, float]]) -> dict[str, list[str]]:
     shares = ("recall", "precision", "accuracy", "iou", "map")
     errors = [name for name in bases if name.endswith("_error")]
     losses = [n for n in bases if n != "learning_rate" and n not in errors and not any(share in n for share in shares)]
-    rest = [name for name in bases if name not in (*losses, *errors, "map", "learning_rate")]
+    coco = [name for name in bases if name.startswith(_COCO)]
+    rest = [name for name in bases if name not in (*losses, *errors, *coco, "map", "learning_rate")]
     panels = {
         "Loss": losses,
         "Validation mAP": [name for name in bases if name == "map"],
+        "Validation AP (COCO)": coco,
         "Error": errors,
         "Other metrics": rest,
         "Learning rate": [name for name in bases if name == "learning_rate"],
@@ -64,11 +67,14 @@ def _draw_panel(axes: object, title: str, names: Sequence[str], rows: Sequence[d
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
-    if title == "Validation mAP":
-        top = max((row["val_map"] for row in rows if np.isfinite(row.get("val_map", np.nan))), default=0.0)
+    if title.startswith("Validation"):
+        first = f"val_{names[0]}"  # by which the best weights are chosen
+        top = max((row[first] for row in rows if np.isfinite(row.get(first, np.nan))), default=0.0)
         axes.set_ylim(0, 1.03)
         axes.axhline(top, color="gray", linewidth=0.8, linestyle=":")
         axes.set_title(f"{title} (best {top:.3f})")
+        if len(names) > 1:
+            axes.legend(frameon=False, fontsize=7)
     elif title == "Learning rate":
         axes.set_ylim(bottom=0)
         axes.ticklabel_format(axis="y", scilimits=(-2, 3))

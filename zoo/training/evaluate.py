@@ -106,6 +106,11 @@ def evaluate(
     return Evaluation(result, found, seconds)
 
 
+def usual_metric(dataset: DetectionDataset) -> Literal["voc", "coco"]:
+    """What people measure such data by: COCO's figures if they come from a COCO file, else VOC's."""
+    return "voc" if dataset.category_ids is None else "coco"
+
+
 def check_classes(classes: Sequence[str], dataset: DetectionDataset) -> None:
     """Raise if a model's classes are not those of the data set, in order: indices would mean other things."""
     if tuple(classes) != tuple(dataset.classes):

@@ -4,53 +4,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 import keras
 
 from zoo.training.checkpoint import Checkpoint, Progress, load_checkpoint, read_progress
+from zoo.training.freeze import freeze_before
 from zoo.training.history import HistoryLog
 from zoo.training.limits import StopAtStep, TimeBudget
-from zoo.training.schedule import DROPS, Shape, WarmupDecay
+from zoo.training.optimizer import make_optimizer
+from zoo.training.recipe import Recipe
+from zoo.training.schedule import WarmupDecay
 from zoo.training.stop_on_nan import StopOnNan
-from zoo.training.tasks import TrainData, ValData, as_batches, make_task
+from zoo.training.tasks import TrainData, ValData, as_batches, judging_metric, make_task
 from zoo.weights_io import WeightsMeta, load_weights_file, read_meta, save_meta, save_weights_file
 
 CHECKPOINT, BEST, FINAL = "checkpoint.weights.h5", "best.weights.h5", "model.weights.h5"
 _WITHOUT_END = 10_000  # epochs, of a training that the clock ends
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How the weights are stepped; the defaults are those of py-faster-rcnn except for the warm-up.
-
-    Attributes:
-        learning_rate: the highest; .001 with images of ~600x800 there, to be raised with the batch size.
-        momentum: of SGD.
-        weight_decay: Caffe's meaning, a pull inside the gradient. Keras's decay acts outside the momentum,
-            so that it is given ``weight_decay / (1 - momentum)``: the same pull once the momentum has
-            settled. Vectors (biases, batch-norm scales) are left out.
-        warmup_steps: length of the linear warm-up; ``None`` for a twentieth of the training, at most 500
-        steps.
-        schedule: ``"step"``, ``"cosine"`` or ``"constant"``, see ``WarmupDecay``.
-        drops: shares of the training after which ``"step"`` divides the learning rate by ten.
-        clipnorm: limit of the norm of all gradients together; ``None`` for none.
-        ema: momentum of an average of the weights, for example .998, used for validation and kept at the end;
-            ``None`` for none.
-        seed: of the data's order and augmentation.
-    """
-
-    learning_rate: float = 0.001
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    warmup_steps: int | None = None
-    schedule: Shape = "step"
-    drops: tuple[float, ...] = DROPS
-    clipnorm: float | None = None
-    ema: float | None = None
-    seed: int = 0
 
 
 def train(
@@ -65,6 +37,7 @@ def train(
     batch_size: int = 2,
     recipe: Recipe | None = None,
     val_every: int = 1,
+    metric: Literal["voc", "coco"] | None = None,
     keep: Literal["best", "last"] = "best",
     resume: bool = False,
     tensorboard: bool = True,
@@ -81,16 +54,19 @@ def train(
         model: a detector whose ``classes`` are those of the data, or a classifier of as many classes.
         train_data: a data set, mirrored at random (and for a classifier cropped); or ``Batches`` or
             ``ClassBatches`` with an augmentation of your own.
-        val_data: measured by loss and mAP, or by loss, top-1 and top-5 error; ``None`` for no validation.
+        val_data: measured by loss and mAP (or COCO's AP), or by loss, top-1 and top-5 error; ``None`` for no
+            validation.
         out: folder for all files; it is made.
         epochs: length in epochs. Give one of ``epochs``, ``steps``, ``minutes``.
         steps: length in steps (batches).
         minutes: length in minutes; the schedule follows the clock, validation included.
         batch_size: images a step; ignored for ``Batches`` and ``ClassBatches``.
-        recipe: learning rate and the like.
+        recipe: learning rate and the like; its ``train_from`` leaves the model with earlier layers frozen.
         val_every: epochs between two measurements of mAP or errors.
+        metric: what a detector is judged by, ``"voc"`` (mAP, in the logs ``val_map``) or ``"coco"`` (AP,
+            ``val_coco_map``); ``None`` for coco if ``val_data`` come from a COCO file, else voc.
         keep: which weights end up in ``model.weights.h5`` and in ``model``: those of the best validation
-            mAP or top-1 error (of the last step without ``val_data``), or of the last step.
+            mAP, AP or top-1 error (of the last step without ``val_data``), or of the last step.
         resume: go on from the checkpoint in ``out``, if there is one, with the settings it was started
             with; the weights come out as if the training had never stopped. ``epochs`` or ``steps`` may be
             raised.
@@ -110,6 +86,9 @@ def train(
         raise ValueError(f"keep={keep!r}; choose 'best' or 'last'")
     total = _total_steps(epochs, steps, minutes, batches.steps_per_epoch)
     settings = {**vars(recipe), "batch_size": batches.batch_size, "images": len(batches.source)}
+    metric = judging_metric(metric, val_data)
+    if metric is not None:
+        settings["metric"] = metric  # the best of one is not the best of the other
     meta = replace(getattr(model, "zoo_meta", WeightsMeta()), classes=tuple(batches.source.classes), command=command)
     checkpoint = out / CHECKPOINT
     done = read_progress(checkpoint) if resume and checkpoint.is_file() else Progress(0, settings, [])
@@ -119,8 +98,10 @@ def train(
 
     warmup = min(500, total // 20) if recipe.warmup_steps is None else recipe.warmup_steps
     schedule = WarmupDecay(recipe.learning_rate, total, warmup, recipe.schedule, recipe.drops)
-    task = make_task(batches, val_data, val_every, out / BEST, meta, done.best)
-    optimizer = _optimizer(model, recipe, schedule, minutes is not None)
+    task = make_task(batches, val_data, val_every, out / BEST, meta, done.best, metric)
+    if recipe.train_from is not None:
+        freeze_before(model, recipe.train_from)
+    optimizer = make_optimizer(model, recipe, schedule if minutes is None else recipe.learning_rate)
     model.compile(optimizer=optimizer, jit_compile=_jit(jit_compile), **task.compile)
     if done.epoch:
         load_checkpoint(model, checkpoint)
@@ -171,7 +152,7 @@ def _total_steps(epochs: int | None, steps: int | None, minutes: float | None, s
 
 def _check_settings(stored: Mapping[str, object], given: Mapping[str, object], path: Path) -> None:
     # What a checkpoint of an earlier version does not name had its default then; JSON knows no tuples.
-    stored = {**vars(Recipe()), **stored}
+    stored = {**vars(Recipe()), "metric": "voc", **stored}
     stored = {name: tuple(value) if isinstance(value, list) else value for name, value in stored.items()}
     differ = [
         f"{name} {stored.get(name)!r} then, {given[name]!r} now" for name in given if stored.get(name) != given[name]
@@ -190,20 +171,6 @@ def _jit(asked: bool | Literal["auto"]) -> bool | Literal["auto"]:
 
         return "auto" if tf.config.list_physical_devices("GPU") else False
     return asked
-
-
-def _optimizer(model: keras.Model, recipe: Recipe, schedule: WarmupDecay, by_clock: bool) -> keras.optimizers.SGD:
-    optimizer = keras.optimizers.SGD(
-        learning_rate=recipe.learning_rate if by_clock else schedule,
-        momentum=recipe.momentum,
-        weight_decay=recipe.weight_decay / (1 - recipe.momentum) if recipe.weight_decay else None,
-        global_clipnorm=recipe.clipnorm,
-        use_ema=recipe.ema is not None,
-        ema_momentum=0.99 if recipe.ema is None else recipe.ema,
-    )
-    vectors = [variable for variable in model.trainable_variables if len(variable.shape) < 2]
-    optimizer.exclude_from_weight_decay(var_list=vectors)
-    return optimizer
 
 
 def _save_result(model: keras.Model, out: Path, keep: str, meta: WeightsMeta, rows: list[dict[str, float]]) -> None:

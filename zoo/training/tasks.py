@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import keras
 import tensorflow as tf
 
+from zoo.backbones.cifar_resnet import CIFAR_MEAN
 from zoo.datasets.class_augment import LARGEST_THUMBNAIL, photo_augmentation
 from zoo.datasets.class_batches import ClassBatches, CropFlip
 from zoo.datasets.class_records import ClassificationDataset
 from zoo.datasets.pipeline import Batches
 from zoo.datasets.records import DetectionDataset
 from zoo.training.classify import check_class_count
-from zoo.training.evaluate import check_classes
+from zoo.training.coco_map import CocoMap
+from zoo.training.evaluate import METRICS, check_classes, usual_metric
 from zoo.training.top_error import TopError
 from zoo.training.voc_map import VocMap
 from zoo.weights_io import WeightsMeta
@@ -41,7 +43,7 @@ class Task:
     classes: tuple[str, ...]
     compile: dict[str, Any]
     validation: tf.data.Dataset | None
-    judge: VocMap | TopError | None
+    judge: VocMap | CocoMap | TopError | None
 
 
 def as_batches(model: keras.Model, data: TrainData, batch_size: int, seed: int) -> Batches | ClassBatches:
@@ -51,7 +53,7 @@ def as_batches(model: keras.Model, data: TrainData, batch_size: int, seed: int) 
     elif isinstance(data, ClassificationDataset):
         side = model.input_shape[1] or 224
         small = side <= LARGEST_THUMBNAIL
-        augment = CropFlip(side, pad=side // 8) if small else photo_augmentation("scale-crop", side, data)
+        augment = thumbnail_crops(side) if small else photo_augmentation("scale-crop", side, data)
         data = ClassBatches(data, batch_size, augment, seed)
     if isinstance(data, Batches):
         if not hasattr(model, "detect"):
@@ -65,6 +67,21 @@ def as_batches(model: keras.Model, data: TrainData, batch_size: int, seed: int) 
     return data
 
 
+def thumbnail_crops(side: int, flip: bool = True) -> CropFlip:
+    """Crops as He 2016 takes them from CIFAR (section 4.2), padded by an eighth of their side.
+
+    The padding has the colour that the network sees as zero: He 2016 pads after subtracting the mean.
+    """
+    return CropFlip(side, side // 8, tuple(round(value) for value in CIFAR_MEAN), flip)
+
+
+def judging_metric(metric: str | None, val_data: ValData | None) -> Literal["voc", "coco"] | None:
+    """What a detector is judged by: what is asked for or, by default, what is usual for the data; else ``None``."""
+    if metric is not None and metric not in METRICS:
+        raise ValueError(f"metric={metric!r}; choose {' or '.join(map(repr, METRICS))}, or None for the data's own")
+    return (metric or usual_metric(val_data)) if isinstance(val_data, DetectionDataset) else None
+
+
 def make_task(
     batches: Batches | ClassBatches,
     val_data: ValData | None,
@@ -72,15 +89,17 @@ def make_task(
     best_path: Path,
     meta: WeightsMeta,
     best: float,
+    metric: Literal["voc", "coco"] | None = None,
 ) -> Task:
-    """The task that goes with ``batches``."""
+    """The task that goes with ``batches``; ``metric`` as `judging_metric` gives it."""
     classes = tuple(batches.source.classes)
     if isinstance(batches, Batches):
         validation = judge = None
         if val_data is not None:
             val_batches = Batches(val_data, batches.batch_size, shuffle=False, flip=False, drop_remainder=False)
             validation = val_batches.dataset(repeat=False)
-            judge = VocMap(val_data, val_every, batches.batch_size, best_path, meta, best)
+            kind = CocoMap if metric == "coco" else VocMap
+            judge = kind(val_data, val_every, batches.batch_size, best_path, meta, best)
         return Task(batches, classes, {}, validation, judge)
     judge = None if val_data is None else TopError(val_data, val_every, 250, best_path, meta, best)
     return Task(batches, classes, _classification(classes), None, judge)
