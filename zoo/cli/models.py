@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import difflib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,9 +25,9 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     listing.add_argument("--pretrained", action="store_true", help="only models that have weights")
     listing.add_argument("--task", choices=("detection", "classification"))
     listing.set_defaults(run=_list)
-    info = commands.add_parser("info", help="tell all about a model")
+    info = commands.add_parser("info", help="tell all about a model, or a recipe of `zoo train`")
     info.add_argument("name")
-    info.set_defaults(run=lambda args: say(str(zoo.info(args.name))) or 0)
+    info.set_defaults(run=_info)
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -93,6 +94,24 @@ def _list(args: argparse.Namespace) -> int:
         weights = ", ".join(entry.name for entry in model.weights) or "-"
         rows.add_row(name, model.task, count, model.paper, weights)
     out.print(rows)
+    return 0
+
+
+def _info(args: argparse.Namespace) -> int:
+    from zoo.training.recipes import RECIPES, recipes_for
+
+    if args.name in RECIPES:
+        say(RECIPES[args.name].describe(args.name))
+        return 0
+    if args.name not in zoo.list_models():
+        near = difflib.get_close_matches(args.name, RECIPES, n=1)
+        if near:
+            raise ValueError(f"there is no model {args.name!r}; did you mean the recipe {near[0]!r}?")
+    model = zoo.info(args.name)
+    say(str(model))
+    recipes = recipes_for(args.name, model.task)
+    if recipes:
+        say(f"\nRecipes of `zoo train --recipe NAME`; `zoo info NAME` tells what they are\n\n  {', '.join(recipes)}")
     return 0
 
 

@@ -1,0 +1,49 @@
+"""Which layers are trained: freezing by the name of the first one (Girshick 2015, section 4.5)."""
+
+from __future__ import annotations
+
+import keras
+
+PAPER = "paper"
+
+
+def freeze_before(model: keras.Model, start: str) -> tuple[str, ...]:
+    """Freeze all layers of a network before ``start``, and give the names of those that have weights.
+
+    Frozen layers keep their weights; batch normalisation among them uses its moving statistics.
+
+    Args:
+        model: a detector, whose extractor is meant, or a classifier.
+        start: name of a layer, or of a stage such as ``"conv3"`` for ``conv3_1`` and what follows; or ``"paper"``.
+
+    Example:
+        >>> freeze_before(zoo.get("faster_rcnn_vgg16"), "conv3_1")    # doctest: +SKIP
+        ('conv1_1', 'conv1_2', 'conv2_1', 'conv2_2')
+    """
+    network = getattr(model, "extractor", model)
+    if start == PAPER:
+        start = paper_start(model)
+        if start is None:
+            return ()
+    names = [layer.name for layer in network.layers]
+    # A stage's own name may be that of its last layer: the halves conv2_1 and conv2_2 are put together in conv2.
+    places = [i for i, name in enumerate(names) if name == start or name.startswith(f"{start}_")]
+    if not places:
+        weighted = [layer.name for layer in network.layers if layer.weights]
+        raise ValueError(f"train_from={start!r} is no layer of {model.name}; it has {', '.join(weighted)}")
+    frozen = network.layers[: places[0]]
+    for layer in frozen:
+        layer.trainable = False
+    return tuple(layer.name for layer in frozen if layer.weights)
+
+
+def paper_start(model: keras.Model) -> str | None:
+    """The first layer that Girshick 2015 (section 4.5) trains: VGG's conv3_1, conv2 of AlexNet and VGG_CNN_M_1024.
+
+    ``None``, for all layers, of networks that it does not have; ResNets' batch normalisation stays fixed if they
+    were built with ``norm="frozen"`` (He 2016, appendix A).
+    """
+    names = {layer.name for layer in getattr(model, "extractor", model).layers}
+    if "conv3_1" in names:
+        return "conv3_1"
+    return "conv2" if {"conv1", "conv2", "conv5"} <= names else None
