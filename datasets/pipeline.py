@@ -11,7 +11,8 @@ import numpy as np
 from zoo.datasets import feed
 from zoo.datasets.crops import draw_window
 from zoo.datasets.plan import Augmentation, EpochPlan, make_plan, picture_rng
-from zoo.datasets.prepare import Steps, plan_steps, prepare, prepared_size
+from zoo.datasets.prepare import Steps, plan_steps, prepare, prepare_with, prepared_size
+from zoo.datasets.proposals import ProposalSource
 from zoo.datasets.records import DetectionDataset, Sample
 
 if TYPE_CHECKING:
@@ -26,7 +27,9 @@ class Batches:
     Elements are ``(x, y)``. x: ``images`` uint8 (B, H, W, 3), each picture at the top left, zeros to the
     right and below; ``sizes`` int32 (B, 2), the true (height, width); ``image_id`` int32 (B,), the index in
     the data set; with ``short`` also ``prepared_sizes`` int32 (B, 2), at which a model is to see the pictures
-    instead of resizing them by its own rule: the same as ``sizes``.
+    instead of resizing them by its own rule: the same as ``sizes``; with ``proposals`` also ``proposals`` float32
+    (B, P, 4), boxes in pixels that follow every change as the objects' do, zeros where there are no more, and
+    ``num_proposals`` int32 (B,).
     y: ``boxes`` float32 (B, G, 4) in pixels, zeros where there is none; ``classes`` int32 (B, G), -1 where
     there is no box; ``difficult`` bool (B, G), crowd boxes included. G is the same for all batches.
 
@@ -51,6 +54,8 @@ class Batches:
         pad_multiple: H and W are rounded up to a multiple of this, so that fewer different shapes occur.
         cache: keep decoded pictures in memory, up to ``cache_bytes``.
         cache_bytes: how much memory ``cache`` may take.
+        proposals: where external proposals come from, see `zoo.datasets.proposals`; None for none.
+        most_proposals: P; of each picture the first so many that are left are kept, in the source's order.
 
     Example: ``model.fit(batches.dataset(), steps_per_epoch=batches.steps_per_epoch)``.
     """
@@ -78,9 +83,12 @@ class Batches:
         pad_multiple: int = 1,
         cache: bool = False,
         cache_bytes: int = 2 << 30,
+        proposals: ProposalSource | None = None,
+        most_proposals: int = 2000,
     ) -> None:
         """Plans the first epoch; reads no picture."""
-        for name, value in (("batch_size", batch_size), ("workers", workers), ("pad_multiple", pad_multiple)):
+        least_one = {"batch_size": batch_size, "workers": workers, "pad_multiple": pad_multiple}
+        for name, value in {**least_one, "most_proposals": most_proposals}.items():
             if value < 1:
                 raise ValueError(f"{name} is at least 1, not {value}")
         if not len(dataset):
@@ -97,6 +105,7 @@ class Batches:
         self.max_boxes = max(1, most) if max_boxes is None else max(1, max_boxes)
         self.augmentation = Augmentation(flip, vertical_flip, rotate90, scale_jitter, colour_jitter, expand, crop)
         self.shorts, self.long, self.bucket = _short_sides(short, long), long, bucket
+        self.proposals, self.most_proposals = proposals, most_proposals
         self.error: Exception | None = None
         self._sizes = dataset.sizes()
         self._plans: OrderedDict[int, EpochPlan] = OrderedDict()
@@ -186,6 +195,8 @@ class Batches:
         shapes = {"images": (batch, height, width, 3), "sizes": (batch, 2), "image_id": (batch,)}
         if self.shorts:
             shapes["prepared_sizes"] = (batch, 2)
+        if self.proposals is not None:
+            shapes |= {"proposals": (batch, self.most_proposals, 4), "num_proposals": (batch,)}
         return {**shapes, "boxes": (*boxes, 4), "classes": boxes, "difficult": boxes}
 
     def _plan(self, epoch: int) -> EpochPlan:
@@ -236,9 +247,18 @@ class Batches:
         boxes = np.zeros((count, self.max_boxes, 4), np.float32)
         classes = np.full((count, self.max_boxes), -1, np.int32)
         difficult = np.zeros((count, self.max_boxes), bool)
+        places = self.most_proposals if self.proposals is not None else 0
+        proposals, num_proposals = np.zeros((count, places, 4), np.float32), np.zeros(count, np.int32)
         for row, (index, each) in enumerate(zip(indices, steps, strict=True)):
             image, sample = self._load(int(index))
-            image_boxes, kept = prepare(each, image, sample, images[row, : each.size[0], : each.size[1]])
+            shown = images[row, : each.size[0], : each.size[1]]
+            if self.proposals is None:
+                image_boxes, kept = prepare(each, image, sample, shown)
+            else:
+                found = self.proposals.boxes(sample, image)
+                image_boxes, kept, found = prepare_with(each, image, sample, found, shown)
+                num_proposals[row] = min(len(found), places)
+                proposals[row, : num_proposals[row]] = found[:places]
             boxes[row, : len(image_boxes)] = image_boxes
             classes[row, : len(image_boxes)] = sample.classes[kept]
             difficult[row, : len(image_boxes)] = (sample.difficult | sample.crowd)[kept]
@@ -246,6 +266,8 @@ class Batches:
         x = {"images": images, "sizes": sizes, "image_id": np.asarray(indices, np.int32)}
         if self.shorts:
             x["prepared_sizes"] = sizes.copy()
+        if self.proposals is not None:
+            x |= {"proposals": proposals, "num_proposals": num_proposals}
         return x, {"boxes": boxes, "classes": classes, "difficult": difficult}
 
 

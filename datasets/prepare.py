@@ -78,3 +78,24 @@ def prepare(steps: Steps, image: np.ndarray, sample: Sample, out: np.ndarray) ->
     # Straight to its place: a new array for each picture costs more than the arithmetic.
     cv2.resize(np.ascontiguousarray(image), (width, height), dst=out, interpolation=cv2.INTER_LINEAR)
     return boxes * np.array([width / image.shape[1], height / image.shape[0]] * 2, np.float32), kept
+
+
+def prepare_with(
+    steps: Steps, image: np.ndarray, sample: Sample, proposals: np.ndarray, out: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """`prepare` for a picture with proposals (P, 4), which follow as its boxes do; those left come third.
+
+    Of a picture that is cut, proposals are left whose centre stays inside, clipped and in their order.
+    """
+    count, more = len(sample), len(proposals)
+    together = replace(
+        sample,
+        boxes=np.concatenate([sample.boxes, proposals]),
+        classes=np.zeros(count + more),
+        difficult=np.zeros(count + more),
+        crowd=np.append(sample.crowd, np.zeros(more, bool)),
+        areas=None,
+    )
+    boxes, kept = prepare(steps, image, together, out)
+    own = kept[:count]
+    return boxes[: own.sum()], own, boxes[own.sum() :]
