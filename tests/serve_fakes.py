@@ -70,11 +70,11 @@ class Client:
         self.address = address
 
     def get(self, path, **more):
-        return requests.get(self.address + path, timeout=20, **more)
+        return requests.get(self.address + path, **{"timeout": 20, **more})
 
     def post(self, path, body=None, **more):
         more = more if body is None else {"json": body, **more}
-        return requests.post(self.address + path, timeout=20, **more)
+        return requests.post(self.address + path, **{"timeout": 20, **more})
 
     def predict(self, body, **more):
         return self.post("v1/models/fake-net:predict", body, **more)
