@@ -13,6 +13,7 @@ from zoo.cli.classes import AUGMENTATIONS
 from zoo.cli.console import say
 from zoo.cli.data import add_data_options, is_digits, train_and_val
 from zoo.cli.models import add_model_options, describe
+from zoo.cli.starting import add_start_options, find_start, tell_frozen
 
 if TYPE_CHECKING:
     from zoo.datasets.class_batches import ClassBatches
@@ -37,7 +38,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--val-split", help="split to validate on; val if there is one; none for no validation")
     add_model_options(parser)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for weights, logs and curves")
-    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
+    add_start_options(parser)
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--epochs", type=int, metavar="N", help=f"length in epochs; {_EPOCHS} if no length is given")
     length.add_argument("--steps", type=int, metavar="N", help="length in batches")
@@ -75,6 +76,16 @@ def _add_recipe(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument("--momentum", type=float, metavar="M", help="of SGD (.9)")
     group.add_argument("--weight-decay", type=float, metavar="W", help="of kernels, in Caffe's meaning (5e-4)")
+    group.add_argument("--bias-rate", type=float, metavar="N", help="learning rate of biases, as a multiple (1)")
+    group.add_argument(
+        "--accumulate", type=int, metavar="N", help="batches whose gradients are averaged for one step (1)"
+    )
+    group.add_argument(
+        "--train-from",
+        metavar="LAYER",
+        help="freeze the layers before this one, or before this stage; 'paper' for those that Girshick 2015 freezes, "
+        "'all' to train all",
+    )
     group.add_argument("--clipnorm", type=float, metavar="N", help="limit of the norm of all gradients (none)")
     group.add_argument("--ema", type=float, metavar="M", help="momentum of a moving average of the weights to keep")
     group.add_argument(
@@ -144,10 +155,11 @@ def _train(args: argparse.Namespace) -> int:
     import zoo
     from zoo.training.fit import train
 
-    if args.model is None:
-        raise ValueError(f"give --model NAME; detectors: {', '.join(zoo.list_models(task='detection')) or 'none'}")
-    detector = zoo.info(args.model).task == "detection"
-    recipe, batch, length = _recipe(args, 2 if detector else 128)
+    start = find_start(args)
+    task = zoo.info(start.model).task
+    detector = task == "detection"
+    recipe, batch, length = _recipe(args, start.model, task)
+    tell_frozen(start, recipe.train_from)
     if detector:
         batches, val = _detection_data(args, batch)
         data = batches.source
@@ -156,7 +168,7 @@ def _train(args: argparse.Namespace) -> int:
     classes = data.classes
     keras.utils.set_random_seed(args.seed)
     with _precision(args.precision):
-        model = zoo.get(args.model, weights=args.weights, classes=classes, **dict(args.option))
+        model = start.build(classes, dict(args.option))
     if not detector:
         batches = _class_batches(args, model.input_shape[1] or 224, data, batch)
     say(f"Model: {describe(model)}")
@@ -188,14 +200,19 @@ def _train(args: argparse.Namespace) -> int:
     return 0
 
 
-def _recipe(args: argparse.Namespace, batch: int) -> tuple[Recipe, int, dict[str, float]]:
+def _recipe(args: argparse.Namespace, model: str, task: str) -> tuple[Recipe, int, dict[str, float]]:
     """Settings, batch size and length: the named recipe's or the defaults, with what was given in place."""
-    from zoo.training.fit import Recipe
-    from zoo.training.recipes import named_recipe
+    from zoo.training.recipe import Recipe
+    from zoo.training.recipes import named_recipe, recipes_for
 
-    recipe, length = Recipe(), {"epochs": _EPOCHS}
+    recipe, length, batch = Recipe(), {"epochs": _EPOCHS}, 2 if task == "detection" else 128
     if args.recipe is not None:
         named = named_recipe(args.recipe)
+        if not named.suits(model, task):
+            fitting = ", ".join(recipes_for(model, task)) or "none"
+            raise ValueError(
+                f"--recipe {args.recipe} is for {named.task}, models {named.models}; for {model} there are: {fitting}"
+            )
         recipe, batch, length = named.recipe, named.batch_size, named.length
     asked = {"epochs": args.epochs, "steps": args.steps, "minutes": args.minutes}
     length = {name: value for name, value in asked.items() if value is not None} or length
@@ -208,8 +225,13 @@ def _recipe(args: argparse.Namespace, batch: int) -> tuple[Recipe, int, dict[str
         "drops": None if args.drops is None else tuple(args.drops),
         "clipnorm": args.clipnorm,
         "ema": args.ema,
+        "bias_rate": args.bias_rate,
+        "accumulate": args.accumulate,
+        "train_from": args.train_from,
     }
     given = {name: value for name, value in given.items() if value is not None}
+    if given.get("train_from") == "all":
+        given["train_from"] = None
     return replace(recipe, seed=args.seed, **given), batch if args.batch is None else args.batch, length
 
 

@@ -18,7 +18,7 @@ import keras
 import numpy as np
 
 from zoo.weights_entry import WeightsError
-from zoo.weights_io import STATE_GROUP, WeightsMeta, load_weights_file, save_weights_file
+from zoo.weights_io import STATE_GROUP, WeightsMeta, load_weights_file, read_meta, save_weights_file
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,7 @@ def read_progress(path: str | Path) -> Progress:
 def load_checkpoint(model: keras.Model, path: str | Path) -> Progress:
     """Bring a compiled model, its optimizer and its seeds to where ``path`` was written."""
     progress = read_progress(path)
+    _check_model(model, path)
     load_weights_file(model, path)
     model.optimizer.build(model.trainable_variables)
     with h5py.File(path, "r") as file:
@@ -80,6 +81,37 @@ def load_checkpoint(model: keras.Model, path: str | Path) -> Progress:
             for i, variable in enumerate(variables):
                 variable.assign(stored[str(i)][()])
     return progress
+
+
+def _check_model(model: keras.Model, path: str | Path) -> None:
+    """Options such as the channel order change no shape, so that only their names tell that they are others."""
+    stored, own = read_meta(path), getattr(model, "zoo_meta", None)
+    if stored is None or own is None or not (stored.model and own.model):
+        return
+    if stored.model != own.model:
+        raise WeightsError(
+            f"{path} is of {stored.model}, not of {own.model}; resume with the model it was started with"
+        )
+    then, now = _all_options(stored), _all_options(own)
+    differ = [f"{name} {then.get(name)!r} then, {now.get(name)!r} now" for name in now if then.get(name) != now[name]]
+    if differ:
+        raise WeightsError(
+            f"{path} was written with other options of {own.model}: {'; '.join(differ)}; build the model with the same "
+            f"(zoo.load({str(path)!r}) does), or choose another folder"
+        )
+
+
+def _all_options(meta: WeightsMeta) -> dict[str, Any]:
+    """The options that a model was built with, defaults included."""
+    from zoo.arguments import RegistryError
+    from zoo.registry import info
+
+    try:
+        defaults = info(meta.model).options
+    except RegistryError:
+        defaults = {}
+    # Through JSON and back, as what is stored went: tuples and lists are the same.
+    return dict(WeightsMeta.from_dict(WeightsMeta(options={**defaults, **meta.options}).to_dict()).options)
 
 
 class Checkpoint(keras.callbacks.Callback):

@@ -1,0 +1,103 @@
+"""What ``zoo train`` starts with: a new model, other weights, or the checkpoint of a training that was broken off."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import zoo
+from zoo.cli.console import say, warn
+
+if TYPE_CHECKING:
+    import keras
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where a training starts.
+
+    Attributes:
+        model: name of the model.
+        weights: name or path of the weights to start from, ``None`` for random ones.
+        resumed: whether they are those of the checkpoint in ``--out``.
+    """
+
+    model: str
+    weights: str | Path | None
+    resumed: bool = False
+
+    def build(self, classes: Sequence[str], options: dict[str, object]) -> keras.Model:
+        """The model for these classes; a resumed one keeps its own, which `zoo.train` compares with the data's."""
+        from zoo.weights_io import read_meta
+
+        if not self.resumed:
+            return zoo.get(self.model, self.weights, classes, **options)
+        made = zoo.get(self.model, self.weights, **options)
+        made.zoo_meta = read_meta(self.weights)  # which tells what it was started from
+        return made
+
+
+def add_start_options(parser: argparse.ArgumentParser) -> None:
+    """Add ``--init-from`` and ``--resume``."""
+    parser.add_argument(
+        "--init-from",
+        metavar="NAME|PATH",
+        help="weights that a new training starts from, as --weights: a name that `zoo info` shows, a run folder or a "
+        "file; the model is theirs if --model is not given. Layers that depend on the classes are new if these differ",
+    )
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on from the checkpoint in --out as if the training had never stopped; --init-from then says nothing",
+    )
+
+
+def find_start(args: argparse.Namespace) -> Start:
+    """Where the training starts, by ``--model``, ``--weights``, ``--init-from``, ``--resume`` and ``--out``."""
+    from zoo.training.fit import CHECKPOINT
+    from zoo.weights_io import read_meta
+
+    if args.init_from is not None and args.weights is not None:
+        raise ValueError("--init-from and --weights: give one of them")
+    weights = args.weights if args.init_from is None else args.init_from
+    checkpoint = args.out / CHECKPOINT
+    if args.resume and checkpoint.is_file():
+        meta = read_meta(checkpoint)
+        owner = meta.model if meta is not None else ""
+        if owner and args.model not in (None, owner):
+            raise ValueError(f"--model {args.model}: {checkpoint} is of {owner}; resume that, or choose another --out")
+        if weights is not None:
+            say(f"Going on from {checkpoint}; {weights} was for the start")
+        if owner:
+            return Start(owner, checkpoint, resumed=True)
+    name = args.model or _owner(weights)
+    if name is None:
+        detectors = ", ".join(zoo.list_models(task="detection")) or "none"
+        raise ValueError(f"give --model NAME; detectors: {detectors}")
+    return Start(name, weights)
+
+
+def tell_frozen(start: Start, train_from: str | None) -> None:
+    """Warn where layers are frozen that have never been trained."""
+    if train_from is not None and start.weights is None:
+        warn(
+            f"note: layers before {train_from!r} are frozen, and their weights are random; start from some with "
+            "--init-from, or train them with --train-from all"
+        )
+
+
+def _owner(weights: str | None) -> str | None:
+    """The model that a file or folder of weights belongs to, if it tells."""
+    from zoo.convert.readers import is_foreign
+    from zoo.weights_io import read_meta
+
+    path = Path(weights) if weights is not None else None
+    if path is not None and path.is_dir():
+        path = path / "model.weights.h5"
+    if path is None or not path.is_file() or is_foreign(path):
+        return None
+    meta = read_meta(path)
+    return meta.model or None if meta is not None else None
