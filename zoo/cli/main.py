@@ -7,7 +7,20 @@ import sys
 from collections.abc import Sequence
 
 from zoo import __version__
-from zoo.cli import compress, convert, data_commands, detect, doctor, evaluate, export, launch, models, serve, train
+from zoo.cli import (
+    compress,
+    convert,
+    data_commands,
+    detect,
+    doctor,
+    evaluate,
+    export,
+    launch,
+    models,
+    proposals,
+    serve,
+    train,
+)
 from zoo.cli.console import import_tensorflow_quietly, warn
 
 _EXAMPLES = """examples:
@@ -17,6 +30,7 @@ _EXAMPLES = """examples:
   zoo detect photos/ --weights runs/cells           your own detector on a folder
   zoo train --data VOC_FOLDER --model NAME --minutes 30 --out runs/cells
   zoo eval --data VOC_FOLDER --split test --weights runs/cells
+  zoo proposals --data VOC_FOLDER --split trainval --method selective-fast --out proposals
   zoo compress runs/voc runs/small --energy .9      thinner dense layers
   zoo export runs/cells cells.onnx                  for other programs, compared with the model
   zoo serve                                         the shipped detector on http://127.0.0.1:8501/
@@ -35,7 +49,21 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"zoo {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for part in (models, detect, train, launch, evaluate, data_commands, doctor, compress, convert, export, serve):
+    parts = (
+        models,
+        detect,
+        train,
+        launch,
+        evaluate,
+        data_commands,
+        proposals,
+        doctor,
+        compress,
+        convert,
+        export,
+        serve,
+    )
+    for part in parts:
         part.add_commands(commands)
     for command in commands.choices.values():
         command.add_argument("--debug", action="store_true", help="show the traceback of an error")
