@@ -16,6 +16,7 @@ from zoo.convert.layout import ArrayFile
 from zoo.filling import build_filled
 from zoo.heads.box_head import BoxHead
 from zoo.heads.low_rank import LowRankDense, dense_layers, with_ranks
+from zoo.pieces import pieces
 from zoo.weights_io import WeightsMeta, weight_names
 
 Storage = Literal["float32", "float16"]
@@ -24,28 +25,40 @@ _WEIGHT_BYTES = 4096  # at most, of a weights file: the name and place of an arr
 
 @dataclass(frozen=True, eq=False)
 class Decomposition:
-    """``kernel = (left * values) @ right``, the singular value decomposition.
+    """The singular value decomposition of a kernel, as far as truncating needs it: ``kernel = left * values @ right``.
 
-    Girshick's W is the transposed kernel, outputs by inputs: his U is ``right`` transposed, his V is ``left``.
+    Girshick's W is the transposed kernel, outputs by inputs: his U is ``right`` transposed.
 
     Attributes:
-        left: (u, r), orthonormal columns; r is the lesser of u and v.
-        values: (r,) singular values, falling.
+        kernel: (u, v) float32.
+        values: (r,) singular values, falling; r is the lesser of u and v.
         right: (r, v), orthonormal rows.
     """
 
-    left: np.ndarray
+    kernel: np.ndarray
     values: np.ndarray
     right: np.ndarray
 
     @classmethod
     def of(cls, kernel: np.ndarray) -> Decomposition:
-        """Decompose a matrix (u, v)."""
-        return cls(*np.linalg.svd(np.asarray(kernel, np.float32), full_matrices=False))
+        """Decompose a matrix (u, v).
+
+        By the eigenvectors of ``kernel.T @ kernel`` in double precision: exact to what 32 bits hold, and for fc6 of a
+        VGG-16 many times quicker than a general decomposition of all its 25088 rows.
+        """
+        kernel = np.asarray(kernel, np.float32)
+        square = np.zeros((kernel.shape[1],) * 2)
+        for _, rows in pieces(kernel):
+            rows = rows.astype(np.float64)
+            square += rows.T @ rows
+        values, vectors = np.linalg.eigh(square)
+        count = min(kernel.shape)
+        values = np.sqrt(np.maximum(values[::-1][:count], 0.0))
+        return cls(kernel, values, vectors[:, ::-1][:, :count].T.astype(np.float32))
 
     def kernels(self, rank: int) -> tuple[np.ndarray, np.ndarray]:
         """Thin kernels, (u, t) and (t, v), whose product is the nearest matrix of rank t (Eckart and Young 1936)."""
-        return self.left[:, :rank] * self.values[:rank], self.right[:rank]
+        return self.kernel @ self.right[:rank].T, self.right[:rank]
 
     def lost(self) -> np.ndarray:
         """Shares of the squared singular values that ranks 1 to r leave out: squared relative errors, (r,)."""
