@@ -19,6 +19,7 @@ def detections(
     nms_iou: float = 0.3,
     most: int = 100,
     plus_one: bool = False,
+    deltas_plus_one: bool | None = None,
 ):
     """Detections of static shape, best first.
 
@@ -33,6 +34,7 @@ def detections(
         nms_iou: threshold of NMS within a class.
         most: D, detections an image.
         plus_one: inclusive pixel convention, of ``rois`` as of the result.
+        deltas_plus_one: the same of the deltas alone, if it differs; see :func:`zoo.heads.targets.roi_targets`.
 
     Returns:
         ``boxes (B, D, 4)`` zero-padded, ``scores (B, D)`` zero-padded, ``classes (B, D)`` int32 padded with -1,
@@ -44,7 +46,7 @@ def detections(
     usable = (roi_scores >= 0.0)[..., None] & (scores >= score_threshold)
     scores = ops.where(usable, scores, -1.0)
     scaled = deltas[:, :, 1:] * ops.convert_to_tensor(deviations, "float32")
-    decoded = box_math.decode(scaled, rois[:, :, None], plus_one)
+    decoded = box_math.decode(scaled, rois[:, :, None], plus_one if deltas_plus_one is None else deltas_plus_one)
     flat = box_math.clip(ops.reshape(decoded, (batch, count * classes, 4)), sizes, plus_one)
     # One NMS over B * K groups, a class of an image each.
     decoded = ops.transpose(ops.reshape(flat, (batch, count, classes, 4)), (0, 2, 1, 3))

@@ -28,7 +28,9 @@ class RoIMaxPool(keras.layers.Layer):
 
     Call:
         ``features (B, Hf, Wf, C)`` and ``rois (B, R, 4)`` in pixels of the prepared image give
-        ``(B, R, size, size, C)``.
+        ``(B, R, size, size, C)``. An RoI looks at the map of its own row, or, where maps of several scales were put
+        together (:func:`zoo.heads.pyramid.stack_maps`), at that which ``image (B, R)`` int32 says, of which
+        ``extent (B, R, 2)`` int32 are the rows and columns that are real.
 
     Example:
         >>> import numpy as np
@@ -60,7 +62,7 @@ class RoIMaxPool(keras.layers.Layer):
         longest = math.ceil((cells + 1) / self.size) + 1 if self.clipped else cells
         return levels_for(min(longest, cells))
 
-    def call(self, features, rois, training=None):
+    def call(self, features, rois, image=None, extent=None, training=None):
         """Pool; ``training`` chooses the way that is quicker when a gradient follows. The numbers are the same.
 
         On backends other than TensorFlow only ``training=True`` sends the gradient of equal cells to the first;
@@ -73,10 +75,14 @@ class RoIMaxPool(keras.layers.Layer):
                     f"max_cells={self.max_cells}; build RoIMaxPool with a larger max_cells"
                 )
         batch, rows, columns = ops.shape(features)[:3]
-        count, channels = ops.shape(rois)[1], features.shape[-1]
+        (own, count), channels = ops.shape(rois)[:2], features.shape[-1]
         flat = ops.reshape(ops.cast(rois, "float32"), (-1, 4))
-        image = ops.repeat(ops.arange(batch, dtype="int32"), count)
-        bins = roi_bins(flat, rows, columns, self.size, self.stride)
+        if image is None:
+            image = ops.repeat(ops.arange(batch, dtype="int32"), count)
+        image, real = ops.reshape(image, (-1,)), (rows, columns)
+        if extent is not None:
+            real = ops.reshape(extent[..., 0], (-1, 1)), ops.reshape(extent[..., 1], (-1, 1))
+        bins = roi_bins(flat, *real, self.size, self.stride)
         levels = (self._levels(features.shape[1]), self._levels(features.shape[2]))
         windows, empty = bin_windows(bins, image, (batch, rows, columns), *levels)
         if keras.backend.backend() == "tensorflow":
@@ -91,11 +97,11 @@ class RoIMaxPool(keras.layers.Layer):
             a, b, c, d = (ops.take(table, w, axis=0) for w in windows)
             pooled = ops.maximum(ops.maximum(a, b), ops.maximum(c, d))
         pooled = ops.where(empty[..., None], ops.zeros((), pooled.dtype), pooled)
-        return ops.reshape(pooled, (batch, count, self.size, self.size, channels))
+        return ops.reshape(pooled, (own, count, self.size, self.size, channels))
 
-    def compute_output_shape(self, features_shape, rois_shape):
+    def compute_output_shape(self, features_shape, rois_shape, image_shape=None, extent_shape=None):
         """``(B, R, size, size, C)``."""
-        return (features_shape[0], rois_shape[1], self.size, self.size, features_shape[-1])
+        return (rois_shape[0], rois_shape[1], self.size, self.size, features_shape[-1])
 
     def get_config(self):
         """Arguments of ``__init__``."""

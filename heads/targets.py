@@ -123,6 +123,7 @@ def roi_targets(
     foreground_iou: float = 0.5,
     background_iou: tuple[float, float] = (0.0, 0.5),
     plus_one: bool = False,
+    deltas_plus_one: bool | None = None,
 ) -> RoITargets:
     """Sample RoIs for the box head (Girshick 2015, section 2.3); ground truth joins the proposals.
 
@@ -138,6 +139,8 @@ def roi_targets(
         foreground_iou: least IoU of foreground.
         background_iou: IoU of background, low end included; Fast R-CNN takes ``(.1, .5)``.
         plus_one: all boxes are in the inclusive pixel convention.
+        deltas_plus_one: the same of the deltas' widths alone, if they differ: the Fast R-CNN release has overlaps of
+            inclusive boxes and deltas relative to ``x2 - x1``.
     """
     valid = classes >= 0
     candidates = ops.concatenate([proposals, boxes], axis=1)
@@ -161,5 +164,9 @@ def roi_targets(
         rois=rois,
         label=ops.where(score >= 1.0, label, 0),
         weight=ops.cast(score >= 0.0, "float32"),
-        deltas=box_math.encode(ops.take_along_axis(boxes, target[..., None], axis=1), rois, plus_one),
+        deltas=box_math.encode(
+            ops.take_along_axis(boxes, target[..., None], axis=1),
+            rois,
+            plus_one if deltas_plus_one is None else deltas_plus_one,
+        ),
     )

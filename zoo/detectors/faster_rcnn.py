@@ -3,30 +3,24 @@
 from collections.abc import Sequence
 
 import keras
-import numpy as np
 from keras import ops
 
 from zoo.detectors.deltas import DELTA_DEVIATIONS
 from zoo.detectors.detect import detect
 from zoo.detectors.preprocessing import Preprocessing
+from zoo.detectors.roi_detector import RoIDetector, check_choice, sides, sizes_of
 from zoo.heads import anchors as anchor_boxes
 from zoo.heads import boxes as box_math
 from zoo.heads import losses
-from zoo.heads.box_head import BoxHead
-from zoo.heads.postprocess import detections
 from zoo.heads.proposals import propose
-from zoo.heads.roi_pool import RoIMaxPool
 from zoo.heads.rpn import RPN
 from zoo.heads.targets import roi_targets, rpn_targets
 
 CONVENTIONS = ("continuous", "caffe")
 
-# From inclusive to continuous boxes: the last pixel is one wide.
-_LAST_PIXEL = np.array([0, 0, 1, 1], np.float32)
-
 
 @keras.saving.register_keras_serializable("zoo")
-class FasterRCNN(keras.Model):
+class FasterRCNN(RoIDetector):
     """Region proposal network and box head on one feature map, trained jointly.
 
     Args:
@@ -70,6 +64,12 @@ class FasterRCNN(keras.Model):
     ``classes (B, G)`` padded with -1, and ``difficult (B, G)`` if any; see ``zoo.datasets.pipeline``.
     """
 
+    PLAIN = (
+        *RoIDetector.PLAIN,
+        *("anchor_sizes", "anchor_ratios", "rpn_channels", "rpn_samples", "rpn_positive_iou", "rpn_negative_iou"),
+        *("train_proposals", "test_proposals", "proposal_min_size", "min_size_in", "rank_by", "edge_cells"),
+    )
+
     def __init__(
         self,
         extractor: keras.Model,
@@ -100,63 +100,44 @@ class FasterRCNN(keras.Model):
         convention: str = "continuous",
         name: str | None = None,
     ):
-        # Boxes must not be rounded to 16 bits under a mixed-precision policy: only the networks inside are cast.
-        super().__init__(name=name, autocast=False)
-        # XLA would compile anew for every image size, and on a CPU runs these networks slower.
-        self.supports_jit = keras.backend.backend() != "tensorflow"
-        self.classes = tuple(classes)
-        if not self.classes or len(set(self.classes)) != len(self.classes):
-            raise ValueError(f"a detector needs one or more distinct class names, got {self.classes}")
-        _check_choice("convention", convention, CONVENTIONS)
-        _check_choice("rank_by", rank_by, ("softmax", "logit"))
-        _check_choice("min_size_in", min_size_in, ("prepared", "original"))
-        self.stride, self.pool_size = int(stride), int(pool_size)
+        check_choice("convention", convention, CONVENTIONS)
+        check_choice("rank_by", rank_by, ("softmax", "logit"))
+        check_choice("min_size_in", min_size_in, ("prepared", "original"))
+        super().__init__(
+            extractor,
+            classes,
+            preprocessing,
+            stride=stride,
+            pool_size=pool_size,
+            head_samples=head_samples,
+            head_foreground=head_foreground,
+            use_difficult=use_difficult,
+            score_threshold=score_threshold,
+            nms_iou=nms_iou,
+            max_detections=max_detections,
+            convention=convention,
+            name=name,
+        )
         self.anchor_sizes, self.anchor_ratios = tuple(anchor_sizes), tuple(anchor_ratios)
         self.rpn_channels, self.rpn_samples = rpn_channels, rpn_samples
         self.rpn_positive_iou, self.rpn_negative_iou = rpn_positive_iou, rpn_negative_iou
         self.train_proposals, self.test_proposals = tuple(train_proposals), tuple(test_proposals)
         self.proposal_min_size, self.min_size_in = proposal_min_size, min_size_in
         self.rank_by, self.edge_cells = rank_by, bool(edge_cells)
-        self.head_samples, self.head_foreground = head_samples, head_foreground
-        self.use_difficult = use_difficult
-        self.score_threshold, self.nms_iou = score_threshold, nms_iou
-        self.max_detections = max_detections
-
-        self.convention, self._inclusive = convention, convention == "caffe"
         if self._inclusive:
             scales = [size / self.stride for size in self.anchor_sizes]
             self.cell_anchors = anchor_boxes.caffe_cell_anchors(scales, self.anchor_ratios, self.stride)
         else:
             self.cell_anchors = anchor_boxes.cell_anchors(self.anchor_sizes, self.anchor_ratios, self.stride)
-        self.preprocessing = preprocessing
-        self.extractor = extractor
         self.rpn = RPN(len(self.cell_anchors), rpn_channels, name="rpn")
-        # One more than strides make: Caffe's padded pools give AlexNet's map a further cell.
-        max_cells = -(-preprocessing.long // self.stride) + 1
-        self.roi_pool = RoIMaxPool(self.pool_size, self.stride, max_cells, clipped=True, name="roi_pool")
-        self.head = BoxHead(body, len(self.classes), name="head")
-        # Seeds the sampling; saved with the weights, so that a resumed training goes on with the same samples.
-        self.sampling_step = self.add_weight(
-            shape=(),
-            dtype="int32",
-            initializer="zeros",
-            trainable=False,
-            name="sampling_step",
-            aggregation="only_first_replica",
-        )
-        names = ("rpn_objectness", "rpn_box", "head_class", "head_box", "proposal_recall")
-        self.trackers = {key: keras.metrics.Mean(name=key) for key in names}
+        self._add_head(body, ("rpn_objectness", "rpn_box", "head_class", "head_box", "proposal_recall"))
         self.build()
 
     def build(self, input_shape=None):
         """Create all weights at once: they do not depend on the images' size."""
-        if self.built:
-            return
-        features = self.extractor.output_shape
-        self.rpn.build(features)
-        self.roi_pool.built = True
-        self.head.build((None, None, self.pool_size, self.pool_size, features[-1]))
-        self.built = True
+        if not self.built:
+            self.rpn.build(self.extractor.output_shape)
+        super().build(input_shape)
 
     def call(self, inputs, training=None):
         """Detections; in training, what :meth:`compute_loss` needs instead."""
@@ -195,7 +176,7 @@ class FasterRCNN(keras.Model):
             "proposal_scores": scores,
             "sizes": sizes,
             "ratio": ratio,
-            "original_sizes": _sizes_of(images) if given is None else given,
+            "original_sizes": sizes_of(images) if given is None else given,
         }
 
     def _detect(self, raw: dict) -> dict:
@@ -203,28 +184,13 @@ class FasterRCNN(keras.Model):
         pooled = self.roi_pool(raw["features"], raw["proposals"])
         logits, deltas = self.head(pooled, training=False)
         original = ops.broadcast_to(ops.cast(raw["original_sizes"], "float32"), ops.shape(raw["sizes"]))
-        rois, sizes, scale = raw["proposals"], raw["sizes"], _sides(raw["ratio"])
+        rois, scores, sizes, scale = raw["proposals"], raw["proposal_scores"], raw["sizes"], sides(raw["ratio"])
         if self._inclusive:
             # py-faster-rcnn applies the deltas in the original's pixels; a width + 1 differs between scales.
-            rois, sizes = rois / scale, original
-        found = detections(
-            logits,
-            deltas,
-            rois,
-            raw["proposal_scores"],
-            sizes,
-            deviations=DELTA_DEVIATIONS,
-            score_threshold=self.score_threshold,
-            nms_iou=self.nms_iou,
-            most=self.max_detections,
-            plus_one=self._inclusive,
-        )
-        if self._inclusive:
-            last = ops.where(found["classes"][..., None] >= 0, ops.convert_to_tensor(_LAST_PIXEL), 0.0)
-            found["boxes"] = found["boxes"] + last
-        else:
-            limits = ops.minimum(ops.cast(sizes, "float32") / raw["ratio"], original)
-            found["boxes"] = box_math.clip(found["boxes"] / scale, limits)
+            return self._found(logits, deltas, rois / scale, scores, original, DELTA_DEVIATIONS)
+        found = self._found(logits, deltas, rois, scores, sizes, DELTA_DEVIATIONS)
+        limits = ops.minimum(ops.cast(sizes, "float32") / raw["ratio"], original)
+        found["boxes"] = box_math.clip(found["boxes"] / scale, limits)
         return found
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
@@ -233,22 +199,9 @@ class FasterRCNN(keras.Model):
             # Validation: the detections in y_pred do not hold what the losses need. Compiled, they are not
             # computed at all, since nothing uses them.
             y_pred = self._propose(x, training=False)
-        classes = ops.cast(y["classes"], "int32")
-        if not self.use_difficult and "difficult" in y:
-            classes = ops.where(ops.cast(y["difficult"], "bool"), -1, classes)
-        valid = classes >= 0
-        boxes = ops.cast(y["boxes"], "float32")
-        if self._inclusive:
-            boxes = boxes - ops.convert_to_tensor(_LAST_PIXEL)
-        boxes = boxes * _sides(y_pred["ratio"])
-        image_id = x.get("image_id") if isinstance(x, dict) else None
-        if image_id is None:
-            image_id = ops.arange(ops.shape(boxes)[0], dtype="int32")
-        # Counted before it is read: on TensorFlow the read waits until it is used, so that the other order gave the
-        # old step on JAX and the new one here.
-        if training:
-            self.sampling_step.assign_add(1)
-        step = ops.convert_to_tensor(self.sampling_step)
+        boxes, classes, image_id = self._ground_truth(x, y)
+        boxes, valid = boxes * sides(y_pred["ratio"]), classes >= 0
+        step = self._count_step(training)
         rpn = rpn_targets(
             y_pred["anchors"],
             boxes,
@@ -288,57 +241,8 @@ class FasterRCNN(keras.Model):
             y_pred["proposals"], y_pred["proposal_scores"], boxes, valid, plus_one=self._inclusive
         )
         self.trackers["proposal_recall"].update_state(recall, sample_weight=objects)
-        total = sum(parts.values())
-        for penalty in self.losses:
-            total = total + ops.cast(penalty, "float32")
-        return total / _replicas()
+        return self._total(sum(parts.values()))
 
     def detect(self, images, *, score_threshold: float | None = None, batch_size: int = 1):
         """Detect objects; see :func:`zoo.detectors.detect.detect`."""
         return detect(self, images, score_threshold=score_threshold, batch_size=batch_size)
-
-    def get_config(self):
-        """Arguments of ``__init__``, the networks serialised."""
-        plain = [
-            *("classes", "stride", "pool_size", "anchor_sizes", "anchor_ratios"),
-            *("rpn_channels", "rpn_samples", "rpn_positive_iou", "rpn_negative_iou"),
-            *("train_proposals", "test_proposals", "proposal_min_size", "min_size_in", "rank_by", "edge_cells"),
-            *("head_samples", "head_foreground", "use_difficult"),
-            *("score_threshold", "nms_iou", "max_detections", "convention", "name"),
-        ]
-        config = {key: getattr(self, key) for key in plain}
-        parts = {"extractor": self.extractor, "body": self.head.body, "preprocessing": self.preprocessing}
-        return {**config, **{key: keras.saving.serialize_keras_object(part) for key, part in parts.items()}}
-
-    @classmethod
-    def from_config(cls, config, custom_objects=None):
-        """Rebuild from :meth:`get_config`."""
-        parts = {
-            key: keras.saving.deserialize_keras_object(config[key], custom_objects=custom_objects)
-            for key in ("extractor", "body", "preprocessing")
-        }
-        return cls(**{**config, **parts})
-
-
-def _check_choice(what: str, value: str, allowed: Sequence[str]) -> None:
-    if value not in allowed:
-        raise ValueError(f"{what} must be one of {', '.join(map(repr, allowed))}, got {value!r}")
-
-
-def _sizes_of(images):
-    """Height and width of ``images (B, H, W, 3)``, ``(1, 2)`` float32."""
-    return ops.stack([ops.cast(side, "float32") for side in ops.shape(images)[1:3]])[None]
-
-
-def _sides(ratio):
-    """What ``(B, N, 4)`` boxes are multiplied by, ``(B, 1, 4)``, from ``(B, 2)`` for height and width."""
-    return ops.concatenate([ratio[:, ::-1]] * 2, axis=1)[:, None]
-
-
-def _replicas() -> float:
-    """Replicas whose gradients are summed: Keras expects a loss already divided by their number."""
-    if keras.backend.backend() != "tensorflow":
-        return 1.0
-    import tensorflow as tf
-
-    return float(np.float32(tf.distribute.get_strategy().num_replicas_in_sync))
