@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import Image, ImageColor, ImageDraw, ImageFont, ImageOps
 
 COLOURS = ("#1e88e5", "#ff7043", "#43be50", "#ff0087", "#ffd21e", "#7800e1", "#00f0ff", "#a55a00")
 
@@ -75,5 +75,6 @@ def draw(path: Path, found: Sequence[Found]) -> Image.Image:
         left, top, right, bottom = canvas.textbbox((x1, y1), text, font=font)
         up = min(bottom - y1, y1)
         canvas.rectangle((left, top - up, right, bottom - up), fill=colour)
-        canvas.text((x1, y1 - up), text, fill="black", font=font)
+        light = sum(part * weight for part, weight in zip(ImageColor.getrgb(colour), (299, 587, 114), strict=True))
+        canvas.text((x1, y1 - up), text, fill="black" if light > 120_000 else "white", font=font)
     return picture
