@@ -10,7 +10,8 @@ import zoo
 
 # Networks for ImageNet, which detectors are built on; those for CIFAR-10 have tests of their own.
 CLASSIFIERS = [name for name in zoo.list_models(task="classification") if "include_top" in zoo.info(name).options]
-DETECTORS = zoo.list_models(task="detection")
+# Fast R-CNNs, which share their backbones and head, are tested in test_fast_rcnn_models.py.
+DETECTORS = [name for name in zoo.list_models(task="detection") if not name.startswith("fast_rcnn_")]
 
 
 def layers_of(*shapes: tuple[int, ...]) -> int:

@@ -1,10 +1,11 @@
-"""A real Faster R-CNN, small enough to build, train and save in a test in seconds, on any Keras backend."""
+"""Real detectors, small enough to build, train and save in a test in seconds, on any Keras backend."""
 
 from collections.abc import Sequence
 
 import keras
 from keras import layers
 
+from zoo.detectors.fast_rcnn import FastRCNN
 from zoo.detectors.faster_rcnn import FasterRCNN
 from zoo.detectors.preprocessing import Preprocessing
 
@@ -16,15 +17,7 @@ def tiny_detector(classes: Sequence[str] = ("a", "b"), seed: int = 0) -> FasterR
 
     Images are resized to a short side of 64 (long side at most 96); anchors are 16 and 32 pixels wide.
     """
-    keras.utils.set_random_seed(seed)
-    images = keras.Input((None, None, 3), name="prepared")
-    x = images
-    for i, width in enumerate((12, 16, 24, 32)):
-        x = layers.Conv2D(width, 3, 2, padding="same", activation="relu", name=f"conv{i + 1}")(x)
-    extractor = keras.Model(images, x, name="extractor")
-    pooled = keras.Input((4, 4, 32), name="pooled")
-    x = layers.Dense(48, activation="relu", name="fc")(layers.Flatten(name="flatten")(pooled))
-    body = keras.Model(pooled, x, name="body")
+    extractor, body = _parts(seed)
     return FasterRCNN(
         extractor,
         body,
@@ -42,6 +35,29 @@ def tiny_detector(classes: Sequence[str] = ("a", "b"), seed: int = 0) -> FasterR
         max_detections=20,
         name="tiny",
     )
+
+
+def tiny_fast(
+    classes: Sequence[str] = ("a", "b"), seed: int = 0, rounding: str = "nearest", long: int = 96, **options: object
+) -> FastRCNN:
+    """The same networks as a Fast R-CNN, with options of its own."""
+    extractor, body = _parts(seed)
+    own = {"head_samples": 16, "max_detections": 20, "name": "tiny_fast", **options}
+    preprocessing = Preprocessing(64, long, std=(60.0, 60.0, 60.0), rounding=rounding, name="preprocessing")
+    return FastRCNN(extractor, body, classes, preprocessing, stride=STRIDE, pool_size=4, **own)
+
+
+def _parts(seed: int) -> tuple[keras.Model, keras.Model]:
+    """Extractor and body."""
+    keras.utils.set_random_seed(seed)
+    images = keras.Input((None, None, 3), name="prepared")
+    x = images
+    for i, width in enumerate((12, 16, 24, 32)):
+        x = layers.Conv2D(width, 3, 2, padding="same", activation="relu", name=f"conv{i + 1}")(x)
+    extractor = keras.Model(images, x, name="extractor")
+    pooled = keras.Input((4, 4, 32), name="pooled")
+    x = layers.Dense(48, activation="relu", name="fc")(layers.Flatten(name="flatten")(pooled))
+    return extractor, keras.Model(pooled, x, name="body")
 
 
 def under_conventions(

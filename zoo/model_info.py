@@ -33,6 +33,7 @@ class ModelInfo:
         source: the reference implementation, or where the definition comes from.
         params: declared number of parameters with default options, or ``None``.
         weights: entries that ``zoo.get(name, weights=...)`` accepts.
+        base: name of the classifier that a detector is built on, where the detector's own name does not end with it.
     """
 
     name: str
@@ -46,6 +47,7 @@ class ModelInfo:
     source: str = ""
     params: int | None = None
     weights: tuple[WeightsEntry, ...] = ()
+    base: str = ""
 
     @property
     def options(self) -> dict[str, Any]:

@@ -49,6 +49,7 @@ def register(
     licence: str = "Apache-2.0",
     source: str = "",
     weights: Sequence[WeightsEntry] = (),
+    base: str = "",
 ) -> Callable[[Builder], Builder]:
     """Register the decorated builder under its function name; the arguments are the fields of ``ModelInfo``.
 
@@ -81,6 +82,7 @@ def register(
             source=source,
             params=params,
             weights=tuple(weights),
+            base=base,
         )
         return builder
 
@@ -199,6 +201,8 @@ def _base(model: ModelInfo) -> ModelInfo | None:
     """The classifier that a detector is built on, by its name: ``faster_rcnn_vgg16`` is on ``vgg16``."""
     if model.task != "detection":
         return None
+    if model.base:
+        return info(model.base)
     names = [name for name, other in _models.items() if other.task == "classification"]
     fitting = [name for name in names if model.name.endswith(f"_{name}")]
     return _models[max(fitting, key=len)] if fitting else None

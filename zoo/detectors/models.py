@@ -1,25 +1,18 @@
 """The registered Faster R-CNNs: one builder a backbone."""
 
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
-import keras
-
 from zoo.backbones.alexnet import alexnet_parts
 from zoo.backbones.alexnet_one_tower import one_tower_parts
-from zoo.backbones.inputs import input_convention
 from zoo.backbones.parts import DetectorParts
 from zoo.backbones.resnet import resnet_parts
 from zoo.backbones.vgg import vgg_parts
 from zoo.backbones.vgg_m import vgg_m_parts
 from zoo.detectors.faster_rcnn import FasterRCNN
-from zoo.detectors.preprocessing import Preprocessing
+from zoo.detectors.registering import freeze_before, prepared_by, register_detector
 from zoo.detectors.voc_classes import VOC_CLASSES
 from zoo.heads.low_rank import with_ranks
-from zoo.published import published_weights
-from zoo.registry import register
-from zoo.shipped import shipped_weights
 
 
 def assemble(
@@ -74,14 +67,12 @@ def assemble(
         ranks: of dense layers whose kernel is a product of two thin ones, such as ``{"fc6": 1024, "fc7": 256}``
             (Girshick 2015, section 3.1); :func:`zoo.compress` makes such a model of a trained one.
     """
-    colours = input_convention(inputs)
-    if train_from is not None:
-        _freeze_before(parts.extractor, train_from)
+    freeze_before(parts.extractor, train_from)
     return FasterRCNN(
         parts.extractor,
         with_ranks(parts.body, ranks or {}),
         VOC_CLASSES if classes is None else classes,
-        Preprocessing(short, long, colours.mean, colours.std, colours.order, rounding, name="preprocessing"),
+        prepared_by(inputs, short, long, rounding),
         stride=parts.stride,
         pool_size=parts.pool_size,
         anchor_sizes=anchor_sizes,
@@ -101,15 +92,6 @@ def assemble(
     )
 
 
-def _freeze_before(extractor: keras.Model, layer: str) -> None:
-    names = [each.name for each in extractor.layers]
-    if layer not in names:
-        weighted = [each.name for each in extractor.layers if each.weights]
-        raise ValueError(f"train_from={layer!r} is no layer of the extractor; it has {', '.join(weighted)}")
-    for each in extractor.layers[: names.index(layer)]:
-        each.trainable = False
-
-
 def _register(
     backbone: Callable[..., DetectorParts],
     name: str,
@@ -118,53 +100,11 @@ def _register(
     paper: str = "Ren, He, Girshick, Sun 2015",
     **defaults: object,
 ) -> None:
-    """Register a detector.
-
-    Args:
-        backbone: gives the parts; its named options become the detector's, beside those of :func:`assemble`.
-        name: of the detector.
-        summary: one line for people.
-        params: number of parameters with default options.
-        paper: which it follows.
-        **defaults: where an option's default is another one here.
-    """
-    signature = _signature(backbone, defaults)
-
-    def builder(classes: Sequence[str] | None = None, **given) -> FasterRCNN:
-        # What users see and `register` checks is the signature: an option that it does not hold is an error here.
-        chosen = signature.bind(classes, **given)
-        chosen.apply_defaults()
-        options = {key: value for key, value in chosen.arguments.items() if key != "classes"}
-        own = {key: options.pop(key) for key in inspect.signature(backbone).parameters}
-        return assemble(name, backbone(**own), classes, **options)
-
-    builder.__name__ = builder.__qualname__ = name
-    builder.__signature__ = signature
-    builder.__doc__ = f"{summary}; see :func:`zoo.detectors.models.assemble` for the options."
-    register(
-        task="detection",
-        paper=paper,
-        summary=summary,
-        params=params,
-        input="RGB 0-255, any size",
-        preprocessing=Preprocessing().describe(),
-        source="arXiv:1506.01497; constants of its Python release, py-faster-rcnn",
-        weights=shipped_weights(name) + published_weights(name),
-    )(builder)
-    globals()[name] = builder
-
-
-def _signature(backbone: Callable[..., DetectorParts], defaults: dict[str, object]) -> inspect.Signature:
-    """``classes``, then the options of :func:`assemble` and of the backbone."""
-    either = inspect.Parameter.POSITIONAL_OR_KEYWORD
-    classes = inspect.Parameter("classes", either, default=None, annotation=Sequence[str] | None)
-    shared = [p for p in inspect.signature(assemble).parameters.values() if p.kind is p.KEYWORD_ONLY]
-    own = list(inspect.signature(backbone).parameters.values())
-    options = [p.replace(default=defaults.get(p.name, p.default), kind=p.KEYWORD_ONLY) for p in shared + own]
-    unknown = defaults.keys() - {p.name for p in options}
-    if unknown:
-        raise TypeError(f"defaults for options that there are not: {', '.join(sorted(unknown))}")
-    return inspect.Signature([classes, *options], return_annotation=FasterRCNN)
+    """Register a detector; see :func:`zoo.detectors.registering.register_detector` for the arguments."""
+    source = "arXiv:1506.01497; constants of its Python release, py-faster-rcnn"
+    globals()[name] = register_detector(
+        assemble, backbone, name, summary, params, paper=paper, source=source, defaults=defaults
+    )
 
 
 def _residual(backbone: str, params: int, **defaults: object) -> None:
