@@ -2,6 +2,7 @@
 
 import base64
 import io
+import json
 
 import numpy as np
 import pytest
@@ -39,7 +40,7 @@ def test_status_and_metadata_as_tensorflow_serving_tells_them(client):
     found = client.get("v1/models/fake-net/metadata").json()
     assert found["model_spec"] == {"name": "fake-net", "signature_name": "", "version": "1"}
     signatures = found["metadata"]["signature_def"]["signature_def"]
-    assert set(signatures) == {"serving_default", "serve_encoded"}
+    assert set(signatures) == {"serving_default", "serve_encoded", "metadata"}
     images = signatures["serving_default"]["inputs"]["images"]
     assert images["dtype"] == "DT_UINT8"
     assert [side["size"] for side in images["tensor_shape"]["dim"]] == ["-1", "-1", "-1", "3"]
@@ -88,6 +89,12 @@ def test_serve_encoded_answers_the_good_pictures_and_tells_of_the_bad(client):
     answer = client.predict({"signature_name": "serve_encoded", "instances": [rows[0]]})
     assert answer.status_code == 400
     assert "not an image" in answer.json()["error"]
+
+
+def test_the_signature_metadata(client):
+    for body, key in (({"instances": ["", ""]}, "predictions"), ({"inputs": {"query": ["", ""]}}, "outputs")):
+        found = client.predict({"signature_name": "metadata", **body}).json()[key]
+        assert [json.loads(text)["classes"] for text in found] == [["dark", "bright"]] * 2
 
 
 def test_pictures_are_turned_upright_as_detect_does(client):

@@ -62,7 +62,7 @@ def build_app(served: Served, limits: Limits | None = None) -> Starlette:
     async def tf_predict(request: Request) -> Response:
         check(request)
         return await predictions.answer(
-            request, lambda body: tf_serving.parse(body, predictions.wanted, limits.max_images)
+            request, lambda body: tf_serving.parse(body, served, predictions.wanted, limits.max_images)
         )
 
     async def infer(request: Request) -> Response:

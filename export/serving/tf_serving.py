@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from zoo.export.metadata import to_json
 from zoo.export.serving.asked import ENCODED, Asked, limit_count
 from zoo.export.serving.batching import Results
 from zoo.export.serving.bodies import kind
@@ -14,7 +15,8 @@ from zoo.export.serving.pictures import Picture, Wanted, encoded_picture, pixel_
 from zoo.export.serving.refused import OtherSize, Refused
 from zoo.export.serving.served import Served, Tensor
 
-_SIGNATURES = {"serving_default": "images", "serve_encoded": ENCODED}
+# Each signature's only input.
+_SIGNATURES = {"serving_default": "images", "serve_encoded": ENCODED, "metadata": "query"}
 # What serve_encoded gives beside the results; see zoo.export.decoding, whose numbers these are.
 _OK, _UNREADABLE, _TOO_LARGE, _OTHER_SIZE = 0, 1, 2, 3
 _ENCODED_OUTPUTS = {"sizes": Tensor("int32", (-1, 2)), "status": Tensor("int32", (-1,)), "error": Tensor("str", (-1,))}
@@ -32,6 +34,7 @@ def metadata(served: Served) -> dict[str, Any]:
     signatures = {
         "serving_default": ({"images": served.images}, served.outputs),
         "serve_encoded": ({ENCODED: Tensor("str", (-1,))}, {**served.outputs, **_ENCODED_OUTPUTS}),
+        "metadata": ({"query": Tensor("str", (-1,))}, {"json": Tensor("str", (-1,))}),
     }
     described = {
         name: {
@@ -47,12 +50,12 @@ def metadata(served: Served) -> dict[str, Any]:
     }
 
 
-def parse(body: dict[str, Any], wanted: Wanted, max_images: int) -> Asked:
+def parse(body: dict[str, Any], served: Served, wanted: Wanted, max_images: int) -> Asked:
     """What ``POST /v1/models/NAME:predict`` asks for.
 
     Signature ``serving_default`` takes numbers, as the artifact does, and encoded pictures too. ``serve_encoded``
     takes encoded pictures alone and tells of each, in ``status`` and ``error``, whether it could be read; only if
-    none can, the request is refused.
+    none can, the request is refused. ``metadata`` takes any strings and gives for each what stands in the artifact.
 
     Raises:
         Refused: it is no such request.
@@ -64,12 +67,15 @@ def parse(body: dict[str, Any], wanted: Wanted, max_images: int) -> Asked:
         raise Refused(400, "a request has either 'instances' (rows) or 'inputs' (columns), exactly one of them")
     signature = body.get("signature_name") or "serving_default"
     if not isinstance(signature, str) or signature not in _SIGNATURES:
-        raise Refused(400, f"no signature {signature!r} here; there are {' and '.join(map(repr, _SIGNATURES))}")
+        raise Refused(400, f"no signature {signature!r} here; there are {', '.join(_SIGNATURES)}")
     key = "instances" if "instances" in body else "inputs"
     values = body[key] if key == "instances" else _column(body[key], signature)
     if not isinstance(values, list):
         raise Refused(400, f"{key!r} is a {kind(values)}; give a list with an entry for each image")
     limit_count(len(values), max_images)
+    if signature == "metadata":
+        text, name = to_json(served.artifact.metadata), "predictions" if key == "instances" else "outputs"
+        return Asked([], lambda _: {name: [text] * len(values)})
     encoded = signature == "serve_encoded"
     pictures: list[Picture | Refused] = []
     for i, value in enumerate(values):
@@ -88,7 +94,7 @@ def _column(value: Any, signature: str) -> Any:
         return value
     name = _SIGNATURES[signature]
     # Encoded pictures are welcome in serving_default under either name.
-    for allowed in dict.fromkeys((name, ENCODED)):
+    for allowed in (name, ENCODED) if signature == "serving_default" else (name,):
         if set(value) == {allowed}:
             return value[allowed]
     raise Refused(400, f"'inputs' has {sorted(value)}; signature {signature!r} has the input {name!r}")
