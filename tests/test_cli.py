@@ -230,6 +230,25 @@ def test_train_then_evaluate_then_detect_on_a_voc_folder(capsys, tmp_path):
     assert zoo_command(capsys, *train, "--quiet", "--no-tensorboard", "--resume")[0] == 0
 
 
+def test_coco_files_with_their_pictures_elsewhere(capsys, tmp_path):
+    cells = voc(tmp_path / "cells", {"train": ["a", "b", "c", "d"], "val": ["e"]})
+    assert zoo_command(capsys, "data", "convert", cells, "coco", "--to", "coco", "--classes", "square,circle")[0] == 0
+    (tmp_path / "coco" / "images").rename("photos")
+    data = ["--data", "coco", "--images", "photos"]
+    train = ["train", *data, "--model", "fake_net", "--epochs", 1, "--quiet", "--no-tensorboard"]
+    status, out, err = zoo_command(capsys, *train, "--out", "run", "--classes", "circle,square")
+    assert (status, err) == (0, "")
+    assert "Next: zoo eval --data coco --images photos --weights run" in out
+    meta = json.loads((tmp_path / "run" / "model.json").read_text())
+    # The box is that of the circle to the pixel.
+    assert (meta["classes"], meta["scores"]["val_coco_map"]) == (["circle", "square"], 0.5)
+    status, out, err = zoo_command(capsys, "eval", *data, "--weights", "run", "--json", "s.json")
+    assert (status, err) == (0, "")
+    assert json.loads((tmp_path / "s.json").read_text())["ap"] == {"circle": 1.0, "square": 0.0}
+    assert zoo_command(capsys, *train, "--out", "voc", "--metric", "voc")[0] == 0
+    assert "val_map" in (tmp_path / "voc" / "history.csv").read_text().splitlines()[0].split(",")
+
+
 def test_splits_that_a_folder_has_are_found(tmp_path, capsys):
     devkit = voc(tmp_path / "devkit", {"trainval": ["a", "b"], "test": ["c"]})
     data, val = train_and_val(str(devkit), None, None)
