@@ -40,13 +40,25 @@ def test_splits_that_the_data_have(tmp_path, layout, splits, trained, validated,
     assert evaluation_data(str(tmp_path / "out"), None, train.classes)[1] == measured
 
 
-@pytest.mark.parametrize(("layout", "file"), [("coco", "instances.json"), ("csv", "annotations.csv")])
-def test_one_file_is_divided(tmp_path, layout, file, capsys):
+@pytest.mark.parametrize(
+    ("layout", "file"),
+    [
+        ("coco", "instances.json"),
+        ("csv", "annotations.csv"),
+        ("voc", ""),
+        pytest.param("yolo", "data.yaml", marks=needs_yaml),  # its only split has to be called train
+    ],
+)
+def test_data_without_splits_are_divided(tmp_path, layout, file, capsys):
     save(load("digits:20"), tmp_path / "out", layout)
-    train, val = train_and_val(str(tmp_path / "out" / file), None, None)
+    spec = str(tmp_path / "out" / file)
+    train, val = train_and_val(spec, None, None)
     assert (len(train), len(val)) == (18, 2)
+    assert not {sample.path for sample in train.samples} & {sample.path for sample in val.samples}
     assert "every 10th" in capsys.readouterr().out
-    assert evaluation_data(str(tmp_path / "out" / file), None, train.classes)[1] is None
+    assert evaluation_data(spec, None, train.classes)[1] is None
+    if layout == "yolo":
+        assert train_and_val(spec, "train", None)[1] is None  # all of it, as was said
 
 
 # --- --classes, --images, --difficult ---

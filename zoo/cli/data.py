@@ -83,7 +83,8 @@ def train_and_val(
 ) -> tuple[DetectionDataset, DetectionDataset | None]:
     """Training and validation data; where no splits are named, those that the data have.
 
-    For a folder without any split every tenth picture is held out. ``val_split="none"`` turns validation off.
+    For data without any split, or with none but ``train`` (as YOLO's), every tenth picture is held out.
+    ``val_split="none"`` turns validation off.
     ``difficult`` is for training alone: validation neither counts nor punishes difficult objects, as in the papers.
     """
     from zoo.datasets.difficult import DifficultAsOrdinary
@@ -93,14 +94,15 @@ def train_and_val(
         return DifficultAsOrdinary(data) if difficult == "ordinary" else data
 
     known = splits(spec)
+    undivided = split is None and (known == ("train",) or _first(known, _TRAIN) is None)
     split = split or _first(known, _TRAIN)
     data = load(spec, split, classes, images=images)
     tell_notes(data)
     if val_split == "none":
         return for_training(data), None
-    if val_split is None and split is None and len(data) >= 2 * _HELD_OUT:
+    if val_split is None and undivided and len(data) >= 2 * _HELD_OUT:
         held_out = range(_HELD_OUT // 2, len(data), _HELD_OUT)
-        say(f"{spec} has no splits: every {_HELD_OUT}th picture is held out for validation")
+        say(f"{spec} has no split to validate on: every {_HELD_OUT}th picture is held out")
         return for_training(data.subset(sorted(set(range(len(data))) - set(held_out)))), data.subset(held_out)
     val_split = val_split or (_first(known, _VAL) if split in ("train", "train2017") else None)
     if val_split is None:
