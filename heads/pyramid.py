@@ -30,7 +30,7 @@ def nearest_level(rois, ratios, plus_one: bool = False, side: float = CANONICAL)
         array([[1]], dtype=int32)
     """
     scale = ops.prod(ops.cast(ratios, "float32"), axis=-1)
-    area = box_math.area(rois, plus_one)[None] * scale[..., None]
+    area = box_math.area(ops.cast(rois, "float32"), plus_one)[None] * scale[..., None]
     return ops.cast(ops.argmin(ops.abs(area - side * side), axis=0), "int32")
 
 
