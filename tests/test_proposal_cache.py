@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -20,8 +21,8 @@ class Corner:
 
     name = "corner"
 
-    def __init__(self, side=4, fail_at=None):
-        self.side, self.calls, self.fail_at = side, 0, fail_at
+    def __init__(self, side=4, fail_at=None, wait=0.0):
+        self.side, self.calls, self.fail_at, self.wait = side, 0, fail_at, wait
         self.lock = threading.Lock()
 
     @property
@@ -33,6 +34,7 @@ class Corner:
             self.calls += 1
             if self.calls == self.fail_at:
                 raise RuntimeError("struck")
+        time.sleep(self.wait)
         return np.array([[0, 0, image.mean() / 25, self.side]], np.float32)
 
     def scored(self, image):
@@ -91,12 +93,12 @@ def test_a_changed_picture_has_none(tmp_path):
 
 @pytest.mark.parametrize("workers", [1, 3])
 def test_a_picture_that_comes_twice_is_computed_once(tmp_path, workers):
-    data, method = marked(), Corner()
-    twice = DetectionDataset("twice", data.classes, data.samples * 5)
-    twice.load = lambda index: data.load(index % 4)
+    data, method = marked(), Corner(wait=0.02)
+    twice = DetectionDataset("twice", data.classes, [data.sample(index // 5) for index in range(20)])
+    twice.load = lambda index: data.load(index // 5)
     made = make_proposals(twice, method, tmp_path, workers=workers)
     assert (made.computed, method.calls, len(made)) == (4, 4, 20)
-    assert made[17].tolist() == made[1].tolist()
+    assert made[17].tolist() == made[15].tolist() != made[1].tolist()
 
 
 def test_stopped_half_way_it_goes_on(tmp_path):

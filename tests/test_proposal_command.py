@@ -144,7 +144,7 @@ def by_loops(model, image, before, after):
 @pytest.mark.parametrize("convention", ["continuous", "caffe"])
 def test_the_rpn_alone(detector, convention):
     model = detector if convention == "continuous" else under_conventions(detector, edge_cells=False)
-    image = np.random.default_rng(1).integers(0, 256, (100, 150, 3)).astype(np.uint8)
+    image = np.random.default_rng(1).integers(0, 256, (101, 143, 3)).astype(np.uint8)
     method, before = RPNProposals(model, 40, 100), model.test_proposals
     boxes, scores = method.scored(image)
     want, values = by_loops(model, image, 100, 40)

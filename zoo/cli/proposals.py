@@ -159,7 +159,7 @@ def _make(
         "seconds": round(time.perf_counter() - started, 3),
         "seconds_per_image": round(made.seconds / made.computed, 4) if made.computed else None,
     }
-    took = f", {made.seconds / made.computed:.2f} s each on one core" if made.computed else ""
+    took = f", {made.seconds / made.computed:.2f} s each" if made.computed else ""
     say(f"{method.name} on {data.name}: {len(data)} pictures, {made.computed} computed now{took}")
     say(f"Proposals: {made.folder.path}")
     return made
