@@ -14,6 +14,7 @@ from zoo.cli.console import say
 from zoo.cli.data import add_data_options, is_digits, train_and_val
 from zoo.cli.models import add_model_options, describe
 from zoo.cli.starting import add_start_options, find_start, tell_frozen
+from zoo.cli.strategy import add_strategy_options, chosen_strategy, scaled
 
 if TYPE_CHECKING:
     from zoo.datasets.class_batches import ClassBatches
@@ -47,6 +48,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     )
     _add_recipe(parser.add_argument_group("steps"))
     _add_augmentation(parser.add_argument_group("pictures"))
+    add_strategy_options(parser.add_argument_group("devices"))
     parser.add_argument("--val-every", type=int, default=1, metavar="N", help="epochs between two validations (1)")
     parser.add_argument(
         "--metric",
@@ -56,12 +58,14 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--keep", choices=("best", "last"), default="best", help="which weights to end with (best)")
     parser.add_argument("--no-tensorboard", action="store_true", help="write no TensorBoard logs")
     parser.add_argument("--quiet", action="store_true", help="a line per epoch instead of a progress bar")
-    parser.set_defaults(run=_train)
+    parser.set_defaults(run=_train, tensorflow=False)  # the strategy imports it
 
 
 def _add_recipe(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--recipe", metavar="NAME", help="a paper's settings; the options below override them")
-    group.add_argument("--batch", type=int, metavar="B", help="pictures in a batch (2; 128 for a classifier)")
+    group.add_argument(
+        "--batch", type=int, metavar="B", help="pictures in a batch, of all devices together (2; 128 for a classifier)"
+    )
     group.add_argument("--lr", type=float, metavar="RATE", help="highest learning rate (.001)")
     group.add_argument("--schedule", choices=("step", "cosine", "constant"), help="how it falls (step)")
     group.add_argument(
@@ -150,6 +154,7 @@ def _precision(policy: str) -> Iterator[None]:
 
 
 def _train(args: argparse.Namespace) -> int:
+    strategy = chosen_strategy(args)
     import keras
 
     import zoo
@@ -167,10 +172,11 @@ def _train(args: argparse.Namespace) -> int:
         data, val = _classification_data(args)
     classes = data.classes
     keras.utils.set_random_seed(args.seed)
-    with _precision(args.precision):
+    with _precision(args.precision), strategy.scope():
         model = start.build(classes, dict(args.option))
     if not detector:
         batches = _class_batches(args, model.input_shape[1] or 224, data, batch)
+    recipe = scaled(recipe, args, batches.batch_size, batches.steps_per_epoch)
     say(f"Model: {describe(model)}")
     say(f"Data: {len(data)} pictures to train, {0 if val is None else len(val)} to validate")
     say(f"Classes: {', '.join(classes[:40])}{' ...' if len(classes) > 40 else ''}")

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from zoo.detections import Detections
+from zoo.distribute.prediction import predict_batch
 from zoo.inputs import Input, list_sources, load_inputs, load_source
 
 # Images in memory at a time: a folder may hold more than the machine does.
@@ -124,7 +125,7 @@ def _detect_piece(
             x = np.stack([inputs[i].image for i in part])
             if boxes is not None:
                 x = {"images": x, **_padded([boxes[i] for i in part], most)}
-            found = model.predict_on_batch(x)
+            found = predict_batch(model, x)
             for row, i in enumerate(part):
                 results[i] = Detections.from_padded(
                     found["boxes"][row],

@@ -8,7 +8,7 @@ from keras import ops
 from zoo.detectors.detect import ProposalsOf, detect
 from zoo.detectors.normalised_targets import ONE, NormalisedTargets
 from zoo.detectors.preprocessing import Preprocessing
-from zoo.detectors.roi_detector import LAST_PIXEL, RoIDetector, check_choice, sides, sizes_of
+from zoo.detectors.roi_detector import LAST_PIXEL, RoIDetector, check_choice, number_of, sides, sizes_of
 from zoo.heads import boxes as box_math
 from zoo.heads import losses
 from zoo.heads.pyramid import nearest_level, stack_maps
@@ -238,9 +238,10 @@ class FastRCNN(NormalisedTargets, RoIDetector):
         if self.bbox == "multi":
             rois = normalised(rois, self.box_means, self.box_deviations)
         head_class, head_box = losses.head_losses(logits, deltas, rois, ONE)
-        self.trackers["head_class"].update_state(head_class)
+        images = number_of(image_id)
+        self.trackers["head_class"].update_state(head_class, sample_weight=images)
         if self.bbox == "multi":
-            self.trackers["head_box"].update_state(head_box)
+            self.trackers["head_box"].update_state(head_box, sample_weight=images)
         recall, objects = losses.proposal_recall(proposals, scores, boxes, classes >= 0, plus_one=self._inclusive)
         self.trackers["proposal_recall"].update_state(recall, sample_weight=objects)
         weighted = {"head_class": head_class, "head_box": self.box_weight * head_box}

@@ -8,7 +8,7 @@ from keras import ops
 from zoo.detectors.deltas import DELTA_DEVIATIONS
 from zoo.detectors.detect import detect
 from zoo.detectors.preprocessing import Preprocessing
-from zoo.detectors.roi_detector import RoIDetector, check_choice, sides, sizes_of
+from zoo.detectors.roi_detector import RoIDetector, check_choice, number_of, sides, sizes_of
 from zoo.heads import anchors as anchor_boxes
 from zoo.heads import boxes as box_math
 from zoo.heads import losses
@@ -236,7 +236,7 @@ class FasterRCNN(RoIDetector):
             "head_box": head_box,
         }
         for key, value in parts.items():
-            self.trackers[key].update_state(value)
+            self.trackers[key].update_state(value, sample_weight=number_of(image_id))
         recall, objects = losses.proposal_recall(
             y_pred["proposals"], y_pred["proposal_scores"], boxes, valid, plus_one=self._inclusive
         )

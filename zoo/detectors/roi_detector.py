@@ -157,6 +157,11 @@ def check_choice(what: str, value: str, allowed: Sequence[str]) -> None:
         raise ValueError(f"{what} must be one of {', '.join(map(repr, allowed))}, got {value!r}")
 
 
+def number_of(image_id):
+    """How many images ``image_id (B,)`` has: what the mean of a batch weighs, so that a short one counts less."""
+    return ops.cast(ops.shape(image_id)[0], "float32")
+
+
 def sizes_of(images):
     """Height and width of ``images (B, H, W, 3)``, ``(1, 2)`` float32."""
     return ops.stack([ops.cast(side, "float32") for side in ops.shape(images)[1:3]])[None]

@@ -13,6 +13,7 @@ import numpy as np
 
 from zoo.datasets.class_records import ClassificationDataset
 from zoo.datasets.class_views import CentreCrop
+from zoo.distribute.prediction import predict_batch
 
 # Turns a picture into equally large views (V, S, S, 3), or into several such arrays of different sizes.
 Views = Callable[[np.ndarray], np.ndarray | list[np.ndarray]]
@@ -148,7 +149,7 @@ def _mean_probabilities(model: keras.Model, pictures: list[list[np.ndarray]]) ->
         for piece in pieces:
             by_size.setdefault(piece.shape[1:], []).append((number, piece))
     for group in by_size.values():
-        probabilities = model.predict_on_batch(np.concatenate([piece for _, piece in group]))
+        probabilities = predict_batch(model, np.concatenate([piece for _, piece in group]))
         ends = np.cumsum([len(piece) for _, piece in group])[:-1]
         for (number, _), part in zip(group, np.split(np.asarray(probabilities, np.float32), ends), strict=True):
             totals[number] = totals[number] + part.sum(axis=0)

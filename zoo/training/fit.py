@@ -10,6 +10,7 @@ from typing import Literal
 
 import keras
 
+from zoo.distribute.replicas import Replicas
 from zoo.training.checkpoint import Checkpoint, Progress, load_checkpoint, read_progress
 from zoo.training.freeze import freeze_before
 from zoo.training.history import HistoryLog
@@ -51,7 +52,8 @@ def train(
     ``best.weights.h5``, ``checkpoint.weights.h5``, ``history.csv``, ``curves.png`` and ``tensorboard/``.
 
     Args:
-        model: a detector whose ``classes`` are those of the data, or a classifier of as many classes.
+        model: a detector whose ``classes`` are those of the data, or a classifier of as many classes. One built under
+            a strategy's scope (`zoo.distribute.strategies.make_strategy`) trains on all its devices.
         train_data: a data set, mirrored at random (and for a classifier cropped); or ``Batches`` or
             ``ClassBatches`` with an augmentation of your own.
         val_data: measured by loss and mAP (or COCO's AP), or by loss, top-1 and top-5 error; ``None`` for no
@@ -60,7 +62,7 @@ def train(
         epochs: length in epochs. Give one of ``epochs``, ``steps``, ``minutes``.
         steps: length in steps (batches).
         minutes: length in minutes; the schedule follows the clock, validation included.
-        batch_size: images a step; ignored for ``Batches`` and ``ClassBatches``.
+        batch_size: images a step, of all devices together; ignored for ``Batches`` and ``ClassBatches``.
         recipe: learning rate and the like; its ``train_from`` leaves the model with earlier layers frozen.
         val_every: epochs between two measurements of mAP or errors.
         metric: what a detector is judged by, ``"voc"`` (mAP, in the logs ``val_map``) or ``"coco"`` (AP,
@@ -84,6 +86,8 @@ def train(
     batches = as_batches(model, train_data, batch_size, recipe.seed)
     if keep not in ("best", "last"):
         raise ValueError(f"keep={keep!r}; choose 'best' or 'last'")
+    replicas = Replicas(model)
+    replicas.check(batches, recipe.accumulate, minutes is not None)
     total = _total_steps(epochs, steps, minutes, batches.steps_per_epoch)
     settings = {**vars(recipe), "batch_size": batches.batch_size, "images": len(batches.source)}
     metric = judging_metric(metric, val_data)
@@ -98,13 +102,15 @@ def train(
 
     warmup = min(500, total // 20) if recipe.warmup_steps is None else recipe.warmup_steps
     schedule = WarmupDecay(recipe.learning_rate, total, warmup, recipe.schedule, recipe.drops)
-    task = make_task(batches, val_data, val_every, out / BEST, meta, done.best, metric)
-    if recipe.train_from is not None:
-        freeze_before(model, recipe.train_from)
-    optimizer = make_optimizer(model, recipe, schedule if minutes is None else recipe.learning_rate)
-    model.compile(optimizer=optimizer, jit_compile=_jit(jit_compile), **task.compile)
-    if done.epoch:
-        load_checkpoint(model, checkpoint)
+    with replicas.scope():
+        task = make_task(batches, val_data, val_every, out / BEST, meta, done.best, metric)
+        if recipe.train_from is not None:
+            freeze_before(model, recipe.train_from)
+        optimizer = make_optimizer(model, recipe, schedule if minutes is None else recipe.learning_rate)
+        model.compile(optimizer=optimizer, jit_compile=_jit(jit_compile), **task.compile)
+        if done.epoch:
+            load_checkpoint(model, checkpoint)
+    replicas.check_same_epoch(done.epoch, out)
 
     log = HistoryLog(out, done.history)
     budget = None if minutes is None else TimeBudget(minutes, schedule, batches.steps_per_epoch, done.elapsed)
@@ -117,24 +123,29 @@ def train(
     if tensorboard:
         callbacks.append(keras.callbacks.TensorBoard(str(out / "tensorboard"), write_graph=False))
     callbacks.append(Checkpoint(checkpoint, progress, meta))
+    if not replicas.is_chief:
+        callbacks = callbacks[:2]  # the files are the chief's
     try:
-        history = model.fit(
-            batches.dataset(start_epoch=done.epoch),
-            initial_epoch=done.epoch,
-            epochs=max(done.epoch, math.ceil(total / batches.steps_per_epoch)),
-            steps_per_epoch=batches.steps_per_epoch,
-            validation_data=task.validation,
-            shuffle=False,  # Batches has shuffled already; Keras would warn that it cannot
-            callbacks=[callback for callback in callbacks if callback is not None],
-            verbose=verbose,
-        )
+        with replicas.ready(model, batches):
+            history = model.fit(
+                replicas.train_data(batches, done.epoch),
+                initial_epoch=done.epoch,
+                epochs=max(done.epoch, math.ceil(total / batches.steps_per_epoch)),
+                steps_per_epoch=batches.steps_per_epoch,
+                validation_data=replicas.val_data(task.validation),
+                validation_steps=None if task.validation is None else len(task.validation),
+                shuffle=False,  # Batches has shuffled already; Keras would warn that it cannot
+                callbacks=[callback for callback in callbacks if callback is not None],
+                verbose=verbose if replicas.is_chief else 0,
+            )
     except Exception as error:
         # TensorFlow wraps what goes wrong while reading a picture in pages of text; the reader kept the
         # real one.
         if batches.error is not None:
             raise batches.error from error
         raise
-    _save_result(model, out, keep, meta, log.rows)
+    with replicas.scope(), replicas.together():
+        _save_result(model, out, keep, meta, log.rows, replicas.is_chief)
     return history
 
 
@@ -173,13 +184,16 @@ def _jit(asked: bool | Literal["auto"]) -> bool | Literal["auto"]:
     return asked
 
 
-def _save_result(model: keras.Model, out: Path, keep: str, meta: WeightsMeta, rows: list[dict[str, float]]) -> None:
-    """Write the final weights and their description; the model is left with these weights."""
+def _save_result(
+    model: keras.Model, out: Path, keep: str, meta: WeightsMeta, rows: list[dict[str, float]], write: bool
+) -> None:
+    """Leave the model with the final weights and, if ``write``, write them and their description."""
     scores = dict(rows[-1]) if rows else {}
     if keep == "best" and (out / BEST).is_file():
         load_weights_file(model, out / BEST)
         best = read_meta(out / BEST)
         scores = dict(best.scores) if best is not None else {}
-    meta = replace(meta, scores=scores)
-    save_weights_file(model, out / FINAL, meta=meta)
-    save_meta(meta, out / FINAL)
+    if write:
+        meta = replace(meta, scores=scores)
+        save_weights_file(model, out / FINAL, meta=meta)
+        save_meta(meta, out / FINAL)

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import keras
-import tensorflow as tf
 
 from zoo.backbones.cifar_resnet import CIFAR_MEAN
 from zoo.datasets.class_augment import LARGEST_THUMBNAIL, photo_augmentation
@@ -35,14 +34,14 @@ class Task:
         batches: training data.
         classes: names.
         compile: loss and metrics for ``model.compile``.
-        validation: batches that ``fit`` measures losses on, or ``None``.
+        validation: batches that ``fit`` measures losses on, each picture once, or ``None``.
         judge: callback that measures what people compare and keeps the best weights, or ``None``.
     """
 
     batches: Batches | ClassBatches
     classes: tuple[str, ...]
     compile: dict[str, Any]
-    validation: tf.data.Dataset | None
+    validation: Batches | None
     judge: VocMap | CocoMap | TopError | None
 
 
@@ -96,8 +95,7 @@ def make_task(
     if isinstance(batches, Batches):
         validation = judge = None
         if val_data is not None:
-            val_batches = Batches(val_data, batches.batch_size, shuffle=False, flip=False, drop_remainder=False)
-            validation = val_batches.dataset(repeat=False)
+            validation = Batches(val_data, batches.batch_size, shuffle=False, flip=False, drop_remainder=False)
             kind = CocoMap if metric == "coco" else VocMap
             judge = kind(val_data, val_every, batches.batch_size, best_path, meta, best)
         return Task(batches, classes, {}, validation, judge)

@@ -1,0 +1,226 @@
+"""A batch on several replicas or workers trains as one device does on it; what cannot work is told."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import keras
+import numpy as np
+import pytest
+from test_train_classifier import data as colours
+from test_train_classifier import small
+from tiny import tiny_detector
+
+import zoo
+from zoo.cli.main import build_parser, main
+from zoo.distribute.launch import free_ports
+from zoo.distribute.replicas import Replicas, strategy_of
+from zoo.distribute.strategies import make_strategy
+from zoo.training.checkpoint import read_progress
+from zoo.training.recipe import Recipe
+from zoo.training.scaling import scale_rate
+
+HERE = Path(__file__).parent
+CLOSE = 1e-5
+ENVIRONMENT = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory):
+    """Folder of what one device does, which the first process below fills."""
+    return tmp_path_factory.mktemp("trained")
+
+
+def mirrored(kept: Path, replicas: int) -> dict:
+    words = [sys.executable, str(HERE / "distribute_mirrored.py"), str(kept), str(replicas)]
+    done = subprocess.run(words, capture_output=True, text=True, env=ENVIRONMENT)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def close(found: dict[str, float], columns: set[str]) -> None:
+    assert columns <= found.keys()
+    assert {name: value for name, value in found.items() if not value <= CLOSE} == {}
+
+
+COLUMNS = {
+    "detector": {"weights", "loss", "rpn_box", "proposal_recall", "val_loss", "val_rpn_box", "val_map"},
+    "classifier": {"weights", "loss", "top1_error", "val_loss", "val_top1_error"},
+}
+
+
+def test_mirrored_replicas_train_as_one_device(kept):
+    """Twenty steps of a detector that samples and of a classifier with batch normalisation."""
+    for replicas in (2, 4):
+        report = mirrored(kept, replicas)
+        for kind, columns in COLUMNS.items():
+            close(report[kind]["differs"], columns)
+            if replicas == 2:
+                assert report[kind]["moved"] > 1000 * CLOSE
+        # Each replica has its own dropout masks, and each step other ones.
+        assert report["masks"] == [replicas, replicas, 2 * replicas]
+
+
+def test_two_workers_train_as_one_device_though_one_is_killed(kept):
+    """A worker is killed in the second epoch; the group goes on and ends with the weights of one device."""
+    words = ["--workers", "2", "--", sys.executable, str(HERE / "distribute_worker.py"), str(kept), *COLUMNS]
+    started = subprocess.Popen(
+        [sys.executable, "-m", "zoo.cli.main", "launch", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=ENVIRONMENT,
+    )
+    checkpoint = kept / "detector" / "workers" / "checkpoint.weights.h5"
+    while started.poll() is None and not (checkpoint.exists() and read_progress(checkpoint).epoch >= 1):
+        time.sleep(0.05)
+    children = Path(f"/proc/{started.pid}/task/{started.pid}/children").read_text().split()
+    workers = sorted(int(pid) for pid in children if b"worker.py" in Path(f"/proc/{pid}/cmdline").read_bytes())
+    os.kill(workers[1], signal.SIGKILL)
+    log, _ = started.communicate()
+    assert started.returncode == 0, log[-3000:]
+    assert "worker 1 was killed by SIGKILL; all are started again (restart 1 of 3)" in log
+    lines = [line.split("DIFFERENCE ")[1].split(maxsplit=1) for line in log.splitlines() if "DIFFERENCE" in line]
+    assert [kind for kind, _ in lines] == list(COLUMNS)
+    for kind, found in lines:
+        close(json.loads(found), COLUMNS[kind])
+
+
+# What is told
+
+
+def several(count: int = 4, workers: int = 1) -> Replicas:
+    """As if there were so many."""
+    replicas = Replicas(small())
+    replicas.count, replicas.workers = count, workers
+    return replicas
+
+
+def batches(size: int, pictures: int = 24):
+    return SimpleNamespace(batch_size=size, source=colours(pictures))
+
+
+def test_what_replicas_cannot_share_is_told():
+    several().check(batches(8))
+    with pytest.raises(ValueError, match=r"a batch of 6 pictures cannot be shared evenly by 4 .* give 4 or 8"):
+        several().check(batches(6))
+    with pytest.raises(ValueError, match=r"give 4$"):
+        several().check(batches(2))
+    with pytest.raises(ValueError, match="4 replicas, but colours has 3 pictures; use at most 3"):
+        several().check(batches(4, pictures=3))
+    with pytest.raises(ValueError, match=r"accumulate=2: .* give accumulate=1 and a batch of 16"):
+        several().check(batches(8), accumulate=2)
+    with pytest.raises(ValueError, match="give epochs or steps"):
+        several(4, workers=2).check(batches(8), by_clock=True)
+    several(4).check(batches(8), by_clock=True)
+
+
+def test_workers_without_a_shared_folder_are_told(monkeypatch):
+    replicas = several(2, workers=2)
+    monkeypatch.setattr(replicas, "numbers_of_all", lambda number: [3.0, 0.0])
+    with pytest.raises(ValueError, match=r"different checkpoints in runs/a \(epochs done, worker 0: 3, worker 1: 0\)"):
+        replicas.check_same_epoch(3, "runs/a")
+
+
+def test_a_model_has_to_be_built_under_its_strategy():
+    import tensorflow as tf
+
+    model = small()
+    assert strategy_of(model) is None
+    assert strategy_of(SimpleNamespace()) is None
+    with tf.distribute.OneDeviceStrategy("CPU:0").scope(), pytest.raises(ValueError, match="was not built under"):
+        strategy_of(model)
+
+
+def test_strategies_that_cannot_be(monkeypatch):
+    with pytest.raises(ValueError, match="choose one of none, mirrored, multi_worker"):
+        make_strategy("horovod")
+    with pytest.raises(ValueError, match="for the strategy mirrored only"):
+        make_strategy("none", devices=2)
+    with pytest.raises(ValueError, match="give at least 1"):
+        make_strategy("mirrored", devices=0)
+    keras.ops.zeros(())  # TensorFlow has started
+    with pytest.raises(ValueError, match="make the strategy before anything else"):
+        make_strategy("mirrored", devices=64)
+
+
+def test_one_replica_is_no_strategy():
+    """Clipping, averaging and validation under a strategy with one replica, in this process."""
+    import tensorflow as tf
+
+    found = []
+    for strategy in (tf.distribute.get_strategy(), tf.distribute.MirroredStrategy(["CPU:0"])):
+        with strategy.scope():
+            model = tiny_detector()
+        found.append(np.asarray(model.weights[0]))
+        assert (strategy_of(model) is None) == (len(found) == 1)
+    np.testing.assert_array_equal(*found)
+
+
+def test_the_rate_grows_with_the_batch():
+    """Goyal 2017: 8192 pictures learn at 3.2 where 256 learn at .1, after five epochs of warm-up."""
+    scaled = scale_rate(Recipe(learning_rate=0.1), batch_size=8192, given_for=256, steps_per_epoch=156)
+    assert (scaled.learning_rate, scaled.warmup_steps) == (pytest.approx(3.2), 780)
+    with pytest.raises(ValueError, match="at least 1 picture, not 0"):
+        scale_rate(Recipe(), 8, 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("config", "says"),
+    [
+        ("{", "TF_CONFIG is no JSON"),
+        ('{"cluster": {"worker": ["localhost:PORT0"]}, "task": {"type": "worker", "index": 1}}', "has worker 0 to 0"),
+        (
+            '{"cluster": {"worker": ["localhost:PORT0", "localhost:PORT1"]}, "task": {"type": "worker", "index": 0}}',
+            "worker 1 at localhost:PORT1 (nobody listens there)",
+        ),
+        (
+            '{"cluster": {"worker": ["localhost:PORT0"], "ps": ["localhost:PORT1"]}, "task": '
+            '{"type": "worker", "index": 0}}',
+            "TF_CONFIG has ps, but with the strategy multi_worker all tasks are workers",
+        ),
+    ],
+)
+def test_the_command_tells_soon(monkeypatch, capsys, tmp_path, config, says):
+    for number, port in enumerate(free_ports(2)):
+        config, says = config.replace(f"PORT{number}", str(port)), says.replace(f"PORT{number}", str(port))
+    monkeypatch.setenv("TF_CONFIG", config)
+    words = ["train", "--strategy", "multi_worker", "--wait", "1", "--data", "digits:4", "--out", str(tmp_path)]
+    began = time.monotonic()
+    assert main([*words, "--model", "faster_rcnn_resnet18"]) == 2
+    assert time.monotonic() - began < 10
+    assert says in capsys.readouterr().err
+
+
+def test_options_that_do_not_go_together(capsys, tmp_path):
+    words = ["train", "--data", "digits:4", "--model", "faster_rcnn_resnet18", "--out", str(tmp_path)]
+    assert main([*words, "--devices", "2"]) == 2
+    assert "--devices goes with --strategy mirrored, not with none" in capsys.readouterr().err
+    assert main([*words, "--strategy", "mirrored", "--pods", "a=b"]) == 2
+    assert "--pods goes with --strategy multi_worker" in capsys.readouterr().err
+
+
+def test_ready_files_hold_commands_that_are_understood():
+    import yaml
+
+    folder = HERE.parent / "examples" / "cluster"
+    commands = []
+    for file in ("kubeflow.yaml", "kubernetes-job.yaml"):
+        for document in yaml.safe_load_all((folder / file).read_text()):
+            spec = document.get("spec", {})
+            spec = spec.get("tfReplicaSpecs", {}).get("Worker", spec)
+            if "template" in spec:
+                commands.append(spec["template"]["spec"]["containers"][0]["command"])
+    slurm = (folder / "slurm.sbatch").read_text().replace("\\\n", " ").replace('"', "")
+    line = next(line for line in slurm.splitlines() if "zoo train" in line)
+    commands.append(line[line.index("zoo train") :].split(" && ")[0].split())
+    assert len(commands) == 3
+    for command in commands:
+        args = build_parser().parse_args(command[1:])
+        assert (args.strategy, args.resume) == ("multi_worker", True)
+        assert args.model in zoo.list_models()
