@@ -300,22 +300,31 @@ def test_an_unreadable_picture_is_kept_as_it_was_raised(tmp_path):
     assert "street.jpg" in str(batches.error)
 
 
-def test_an_iterator_that_is_not_finished_does_not_harm_the_exit():
+@pytest.mark.parametrize("kind", ["boxes", "classes"])
+def test_an_iterator_that_is_not_finished_does_not_harm_the_exit(kind):
     code = (
         "import sys, time\n"
         "sys.path.insert(0, sys.argv[1])\n"
         "from marked import Marked, WIDE\n"
+        "from zoo.datasets.class_batches import ClassBatches, CropFlip\n"
+        "from zoo.datasets.class_records import ClassificationDataset\n"
         "from zoo.datasets.pipeline import Batches\n"
         "class Slow(Marked):\n"
         "    def load(self, index):\n"
         "        time.sleep(0.3)\n"
         "        return super().load(index)\n"
-        "batches = iter(Batches(Slow([WIDE] * 4), 1).dataset())\n"
+        "data = Slow([WIDE] * 4)\n"
+        "if sys.argv[2] == 'boxes':\n"
+        "    batches = Batches(data, 1)\n"
+        "else:\n"
+        "    labelled = ClassificationDataset('slow', ('a',), [0] * 4, 'abcd', data.image)\n"
+        "    batches = ClassBatches(labelled, 1, CropFlip(16, 0))\n"
+        "batches = iter(batches.dataset())\n"
         "next(batches)\n"
     )
     # Without care it aborts or hangs: a thread of TensorFlow's comes back into an interpreter that is gone.
     folder = str(Path(__file__).parent)
-    done = subprocess.run([sys.executable, "-c", code, folder], capture_output=True, text=True, timeout=240)
+    done = subprocess.run([sys.executable, "-c", code, folder, kind], capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr[-1000:]
 
 
