@@ -115,7 +115,9 @@ class ClassBatches:
         # A generator for each place in the batch, so that a shard draws what the whole batch would.
         draws = np.random.Philox(np.random.SeedSequence([self.seed, epoch, step]))
         generators = (np.random.Generator(draws.jumped(self._rows.start + row)) for row in range(len(indices)))
-        images = np.stack([self.augment(self._image(int(index)), rng) for index, rng in zip(indices, generators, strict=True)])
+        images = np.stack(
+            [self.augment(self._image(int(index)), rng) for index, rng in zip(indices, generators, strict=True)]
+        )
         return images, self.source.labels[indices]
 
     def numpy_batches(self, epoch: int = 0) -> Iterator[tuple[np.ndarray, np.ndarray]]:
