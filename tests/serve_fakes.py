@@ -116,6 +116,16 @@ def until(condition, seconds=10.0):
         time.sleep(0.005)
 
 
+def alone(seconds):
+    """The server alone in a process, which prints its address, with a model that takes so long once it is warm."""
+    artifact = FakeArtifact()
+
+    def ready(address):
+        artifact.seconds = seconds
+        print(address, flush=True)
+
+    serve(artifact, port=0, ready=ready)
+
+
 if __name__ == "__main__":
-    # The server alone in a process, which prints its address, with a model that takes so many seconds.
-    serve(FakeArtifact(seconds=float(sys.argv[1])), port=0, ready=lambda address: print(address, flush=True))
+    alone(float(sys.argv[1]))

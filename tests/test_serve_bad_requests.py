@@ -1,14 +1,18 @@
 """Every bad request is answered 4xx with a sentence: no stack trace, no file read."""
 
 import base64
+import doctest
 import io
 import json
+import sys
 import zlib
 
 import numpy as np
 import pytest
 from PIL import Image
 from serve_fakes import FakeArtifact, served
+
+from zoo.export.serving import bodies, limits
 
 GOOD = np.zeros((4, 5, 3), np.uint8)
 NOISE = np.random.default_rng(0).integers(0, 256, (50, 50, 3), np.uint8)
@@ -160,6 +164,13 @@ def test_bodies_that_are_no_request(client, body, words):
     refused(client.infer(None, data=body), 400, words)
 
 
+@pytest.mark.parametrize("module", [bodies, limits])
+def test_examples_in_docstrings_are_true(module):
+    outcome = doctest.testmod(module)
+    assert outcome.attempted
+    assert not outcome.failed
+
+
 def test_brackets_in_text_do_not_count(client):
     refused(client.predict({"instances": ["[" * 1000]}), 400, "is a string")
 
@@ -203,8 +214,6 @@ def test_a_mistake_of_the_server_tells_nothing_of_itself(monkeypatch):
 
 def test_no_file_is_opened_for_a_request(client, monkeypatch):
     """Python's audit sees every file that is opened, by whatever library."""
-    import sys
-
     opened, watching = [], [True]
 
     def audit(event, arguments):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import signal
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from zoo.export.errors import need
 from zoo.export.runners import Artifact
@@ -59,10 +60,8 @@ def serve(
             lifespan="on",
             timeout_graceful_shutdown=max(1, round(limits.timeout)),
         )
-        if threading.current_thread() is threading.main_thread():
-            # uvicorn sends itself the signal again when all is finished: that is a good end and no failure.
-            signal.signal(signal.SIGTERM, lambda *_: None)
-        _server_class(uvicorn, ready)(config).run(sockets=[listener])
+        with _good_end():
+            _server_class(uvicorn, ready)(config).run(sockets=[listener])
 
 
 def packages():
@@ -98,6 +97,19 @@ def address(listener: socket.socket) -> str:
     host, port = listener.getsockname()[:2]
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
+
+
+@contextmanager
+def _good_end() -> Iterator[None]:
+    """SIGTERM ends uvicorn, which sends it to itself again when all is finished: that is no failure."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: None)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _server_class(uvicorn, ready: Callable[[str], None] | None):
