@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from graphlib import TopologicalSorter
 from typing import Any
 
 import numpy as np
@@ -70,13 +71,42 @@ def name_sizes(model: onnx.ModelProto) -> None:
                 dimension.dim_param = named.get(dimension.dim_param, dimension.dim_param)
 
 
+def sort_nodes(graph: onnx.GraphProto) -> None:
+    """Put every node behind those whose outputs it, or a loop's or branch's body in it, uses."""
+    makers = {name: number for number, node in enumerate(graph.node) for name in node.output}
+    used = [{makers[name] for name in _used(node) if name in makers} for node in graph.node]
+    copies = [type(node).FromString(node.SerializeToString()) for node in graph.node]
+    del graph.node[:]
+    graph.node.extend(copies[number] for number in TopologicalSorter(dict(enumerate(used))).static_order())
+
+
+def drop_unused_domains(model: onnx.ModelProto) -> None:
+    """Leave out operator sets of which there is no operator: a runtime need not know them."""
+    used = {node.domain for node in _nodes(model.graph)} | {""}
+    kept = [(entry.domain, entry.version) for entry in model.opset_import if entry.domain in used]
+    del model.opset_import[:]
+    model.opset_import.extend(onnx.helper.make_opsetid(*entry) for entry in kept)
+
+
+def _used(node: onnx.NodeProto) -> Iterator[str]:
+    yield from node.input
+    for inner in _bodies(node):
+        yield from (output.name for output in inner.output)
+        for each in inner.node:
+            yield from _used(each)
+
+
+def _bodies(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    for attribute in node.attribute:
+        yield from (attribute.g, *attribute.graphs)
+
+
 def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
     """All nodes, those of loops' and branches' bodies too."""
     for node in graph.node:
         yield node
-        for attribute in node.attribute:
-            for inner in (attribute.g, *attribute.graphs):
-                yield from _nodes(inner)
+        for inner in _bodies(node):
+            yield from _nodes(inner)
 
 
 def _rename(graph: onnx.GraphProto, old: str, new: str) -> None:

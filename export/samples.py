@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from zoo.inputs import load_inputs
+from zoo.export.errors import ExportError
+from zoo.inputs import list_sources, load_source
 
 # Landscape, portrait, and one that is larger than what most networks look at: shrunk and enlarged, both ways round.
 SIZES = ((240, 320), (448, 320), (640, 1000))
+# More pictures than these show no further ranges of what flows through a network.
+_MOST = 100
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,22 +43,46 @@ def sample_pictures(
 
     Raises:
         ImageError: an image cannot be read.
-        ValueError: an image is not of the fixed ``size``.
+        ExportError: one of several cannot be read, or is not of the fixed ``size``.
     """
     if images is None:
         sizes = [size] * len(SIZES) if size is not None else SIZES
         return [_scene(number, *each) for number, each in enumerate(sizes)]
-    loaded, _ = load_inputs(images)
-    found = []
-    for number, item in enumerate(loaded):
-        if item.error is not None:
-            raise ValueError(f"{item.error}; artifacts are compared on pictures that can be read")
-        name = Path(item.path).name if item.path is not None else f"picture {number}"
-        if size is not None and item.image.shape[:2] != size:
-            height, width = item.image.shape[:2]
-            raise ValueError(f"{name} is {height} x {width}, the artifact takes {size[0]} x {size[1]} only")
-        found.append(SamplePicture(name, item.image))
-    return found
+    return [_picture(number, source, size) for number, source in enumerate(list_sources(images)[0])]
+
+
+def representative_pictures(
+    images: Sequence[Any] | Any | None, size: tuple[int, int] | None = None
+) -> Iterator[np.ndarray]:
+    """Pictures ``(H, W, 3)`` uint8 that show which numbers flow through a network; at most 100, evenly spaced.
+
+    Args:
+        images: as for :func:`sample_pictures`.
+        size: (height, width) that all have to have.
+
+    Raises:
+        ExportError: there are none, without which 8 bits for all that flows cannot be chosen; or as above.
+    """
+    if images is None:
+        raise ExportError(
+            "precision='int8' needs representative pictures, which show what numbers flow through the network: give "
+            "representative=FOLDER (`zoo export --representative FOLDER`) with some fifty of the kind that the model "
+            "will see; 'dynamic_int8' needs none"
+        )
+    sources, _ = list_sources(images)
+    chosen = np.linspace(0, len(sources) - 1, min(len(sources), _MOST)).round().astype(int)
+    return (_picture(number, sources[number], size).pixels for number in chosen.tolist())
+
+
+def _picture(number: int, source: Any, size: tuple[int, int] | None) -> SamplePicture:
+    item = load_source(source, number)
+    if item.error is not None:
+        raise ExportError(f"{item.error}; artifacts are made and compared with pictures that can be read")
+    name = Path(item.path).name if item.path is not None else f"picture {number}"
+    if size is not None and item.image.shape[:2] != size:
+        height, width = item.image.shape[:2]
+        raise ExportError(f"{name} is {height} x {width}, the artifact takes {size[0]} x {size[1]} only")
+    return SamplePicture(name, item.image)
 
 
 def _scene(number: int, height: int, width: int) -> SamplePicture:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -29,6 +29,7 @@ class Subject:
         predict: as a graph, from images ``(B, H, W, 3)`` float32 to the results that an artifact gives.
         features: as a graph, from the same images to a dict of what the network computes before it decides.
         reference: what the Keras model says of one uint8 image ``(H, W, 3)``; arrays without the batch axis.
+        sensitive: variables of the layers that give scores and boxes, which keep their bits where others lose some.
         side: of the square that a classifier looks at; ``None`` for a detector.
     """
 
@@ -39,6 +40,7 @@ class Subject:
     predict: Callable[[Any], dict[str, Any]]
     features: Callable[[Any], dict[str, Any]]
     reference: Callable[[np.ndarray], dict[str, np.ndarray]]
+    sensitive: tuple[keras.Variable, ...]
     side: int | None = None
 
 
@@ -82,7 +84,14 @@ def _detector(model: keras.Model) -> Subject:
         lambda images: dict(model(images, training=False)),
         features,
         lambda image: first(model(image[None], training=False)),
+        _outside(model.variables, model.extractor, getattr(getattr(model, "head", None), "body", None)),
     )
+
+
+def _outside(variables: Sequence[keras.Variable], *parts: keras.layers.Layer | None) -> tuple[keras.Variable, ...]:
+    """Those of ``variables`` that no part has."""
+    inside = {id(variable) for part in parts if part is not None for variable in part.variables}
+    return tuple(variable for variable in variables if id(variable) not in inside)
 
 
 def _classifier(model: keras.Model) -> Subject:
@@ -93,6 +102,7 @@ def _classifier(model: keras.Model) -> Subject:
     view = CentreCrop(side)
     dense = [layer for layer in model.layers if isinstance(layer, keras.layers.Dense)]
     body = keras.Model(model.inputs, dense[-1].input) if dense else model
+    weighted = [layer for layer in model.layers if layer.weights]
 
     def best(probabilities):
         scores, classes = ops.top_k(probabilities, min(_TOP, probabilities.shape[-1]))
@@ -106,6 +116,7 @@ def _classifier(model: keras.Model) -> Subject:
         lambda images: best(model(centre_view(images, side), training=False)),
         lambda images: {"features": body(centre_view(images, side), training=False)},
         lambda image: first(best(model(view(image).astype("float32"), training=False))),
+        tuple(weighted[-1].variables) if weighted else (),
         side,
     )
 

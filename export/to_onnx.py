@@ -15,24 +15,30 @@ from zoo.export.errors import ExportError, need
 from zoo.export.finishing import Exported, report_path, work_folder
 from zoo.export.metadata import describe, to_json
 from zoo.export.onnx_files import move_model, save_model
+from zoo.export.onnx_int8 import quantise
 from zoo.export.onnx_weights import add_weights, name_sizes
 from zoo.export.parity import check_parity
 from zoo.export.runners import open_artifact
+from zoo.export.samples import representative_pictures
 from zoo.export.subject import Subject, subject
 from zoo.files import save_json
 
 OPSETS = (17, 18)
+PRECISIONS = ("float32", "dynamic_int8", "int8")
 
 
 def onnx(
     model: keras.Model,
     path: str | Path,
     *,
+    precision: str = "float32",
     size: tuple[int, int] | None = None,
     dtype: str = "uint8",
     opset: int = 18,
     external_data: bool | None = None,
     images: Sequence[Any] | Any | None = None,
+    representative: Sequence[Any] | Any | None = None,
+    most_lost: float = 0.1,
 ) -> Exported:
     """Write ``model`` as an ONNX file, after comparing it with the Keras model.
 
@@ -42,12 +48,17 @@ def onnx(
     Args:
         model: a detector or a classifier.
         path: a file that ends in ``.onnx``.
+        precision: of the weights. ``"float32"``; ``"dynamic_int8"``, a quarter of the size for fully connected layers;
+            ``"int8"``, for convolutions too, which are then computed in 8 bits (:mod:`zoo.export.onnx_int8`). The last
+            layers, which give scores and boxes, stay float32.
         size: (height, width) if all images will have it; by default they may have any.
         dtype: of the images, ``"uint8"`` or ``"float32"``.
         opset: 17 or 18.
         external_data: whether weights go into a file of their own beside it; by default if they are more than 2 GB,
             which is all that one ONNX file can hold.
         images: pictures to compare on; see :func:`zoo.export.check_parity`.
+        representative: for ``"int8"``, some fifty pictures of the kind that the model will see: a folder, a list.
+        most_lost: mean average precision that fewer bits may cost.
 
     Raises:
         ExportError: the model cannot be exported, or tf2onnx or onnxruntime is not installed.
@@ -60,21 +71,27 @@ def onnx(
     path = Path(path)
     if path.suffix != ".onnx":
         raise ExportError(f"{path}: give a file that ends in .onnx")
+    if precision not in PRECISIONS:
+        raise ExportError(f"precision={precision!r}: choose one of {', '.join(map(repr, PRECISIONS))}")
     if dtype not in ("uint8", "float32"):
         raise ExportError(f"dtype={dtype!r}: images are 'uint8' or 'float32'")
     if opset not in OPSETS:
         raise ExportError(f"opset={opset}: choose one of {', '.join(map(str, OPSETS))}")
     need("onnxruntime", "onnxruntime", "comparing an ONNX file with its Keras model")
+    pictures = representative_pictures(representative, size) if precision == "int8" else ()
     seen = subject(model)
-    metadata = describe(seen, "onnx", dtype=dtype, size=size, details={"opset": opset})
+    metadata = describe(seen, "onnx", dtype=dtype, size=size, precision=precision, details={"opset": opset})
     with work_folder(path) as folder:
         proto = convert(seen, size, dtype, opset)
+        if precision != "float32":
+            kept = {name for name, variable in _by_path(model).items() if any(variable is v for v in seen.sensitive)}
+            proto = quantise(proto, folder, precision, kept, (each[None].astype(dtype) for each in pictures))
         _tell(proto, metadata)
         written = save_model(proto, folder / path.name, external_data)
         del proto  # as large as the model
         artifact = open_artifact(written)
         check_format(artifact)
-        report = check_parity(model, artifact, images)
+        report = check_parity(model, artifact, images, most_lost=most_lost)
         move_model(written, path)
     save_json(report, report_path(path))
     return Exported(path, report, report_path(path))

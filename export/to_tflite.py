@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from zoo.export.checks import check_format
@@ -18,11 +19,13 @@ from zoo.export.finishing import Exported, report_path, work_folder
 from zoo.export.metadata import describe
 from zoo.export.parity import check_parity
 from zoo.export.runners import LABELS_FILE, METADATA_FILE, open_artifact
+from zoo.export.samples import representative_pictures
 from zoo.export.subject import Subject, subject
 from zoo.export.tflite_graph import rewrite
+from zoo.export.tflite_int8 import quantise
 from zoo.files import save_json
 
-PRECISIONS = ("float32", "float16", "dynamic_int8")
+PRECISIONS = ("float32", "float16", "dynamic_int8", "int8")
 
 
 def tflite(
@@ -33,6 +36,7 @@ def tflite(
     size: tuple[int, int] | None = None,
     dtype: str = "uint8",
     images: Sequence[Any] | Any | None = None,
+    representative: Sequence[Any] | Any | None = None,
     most_lost: float = 0.1,
 ) -> Exported:
     """Write ``model`` as a TFLite file, after comparing it with the Keras model.
@@ -45,10 +49,12 @@ def tflite(
         model: a detector or a classifier.
         path: a file that ends in ``.tflite``.
         precision: of the weights. ``"float32"``; ``"float16"``, half the size; ``"dynamic_int8"``, a quarter of the
-            size, with activations quantised as they come.
+            size, with activations quantised as they come; ``"int8"``, network layers computed in 8 bits, the last ones
+            and all that makes boxes in float32 (:mod:`zoo.export.tflite_int8`).
         size: (height, width) if all images will have it; by default they may have any.
         dtype: of the images, ``"uint8"`` or ``"float32"``.
         images: pictures to compare on; see :func:`zoo.export.check_parity`.
+        representative: for ``"int8"``, some fifty pictures of the kind that the model will see: a folder, a list.
         most_lost: mean average precision that fewer bits may cost.
 
     Raises:
@@ -67,11 +73,14 @@ def tflite(
     if dtype not in ("uint8", "float32"):
         raise ExportError(f"dtype={dtype!r}: images are 'uint8' or 'float32'")
     need("ai_edge_litert.interpreter", "ai-edge-litert", "comparing a TFLite file with its Keras model")
+    pictures = representative_pictures(representative, size) if precision == "int8" else ()
     seen = subject(model)
     metadata = describe(seen, "tflite", dtype=dtype, size=size, precision=precision)
     with work_folder(path) as folder:
         written = folder / path.name
-        _convert(seen, folder / "saved_model", written, size, dtype, precision)
+        converter = _converter(seen, folder / "saved_model", size, dtype)
+        shown = (each[None].astype(dtype) for each in pictures)
+        written.write_bytes(_convert(seen, converter, precision, shown))
         labels = "".join(f"{name}\n" for name in seen.classes)
         _pack(written, {METADATA_FILE: json.dumps(metadata, indent=2, ensure_ascii=False), LABELS_FILE: labels})
         artifact = open_artifact(written)
@@ -82,10 +91,8 @@ def tflite(
     return Exported(path, report, report_path(path))
 
 
-def _convert(
-    seen: Subject, folder: Path, target: Path, size: tuple[int, int] | None, dtype: str, precision: str
-) -> None:
-    """Write a SavedModel into ``folder`` and convert it: the converter loses Keras 3 weights of bare functions."""
+def _converter(seen: Subject, folder: Path, size: tuple[int, int] | None, dtype: str) -> tf.lite.TFLiteConverter:
+    """For a SavedModel that is written into ``folder``: of bare functions converters lose Keras 3 weights."""
     height, width = size or (None, None)
 
     def serve(images):
@@ -97,15 +104,25 @@ def _convert(
     holder.weights = [variable.value for variable in seen.model.variables]
     tf.saved_model.save(holder, str(folder), signatures={"serving_default": function})
     rewrite(folder)
-
     converter = tf.lite.TFLiteConverter.from_saved_model(str(folder), signature_keys=["serving_default"])
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
-    if precision != "float32":
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    if precision == "float16":
-        converter.target_spec.supported_types = [tf.float16]
+    return converter
+
+
+def _convert(
+    seen: Subject, converter: tf.lite.TFLiteConverter, precision: str, pictures: Iterable[np.ndarray]
+) -> bytes:
+    """The model's part of the file."""
     try:
-        target.write_bytes(converter.convert())
+        if precision == "int8":
+            return quantise(converter, [np.asarray(each) for each in seen.sensitive], pictures)
+        if precision != "float32":
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        if precision == "float16":
+            converter.target_spec.supported_types = [tf.float16]
+        return converter.convert()
+    except ExportError:
+        raise
     except Exception as error:  # the converter's error has no public class
         raise ExportError(f"{seen.name} does not convert to TFLite: {str(error).partition(chr(10))[0]}") from error
 

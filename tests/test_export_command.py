@@ -61,6 +61,21 @@ def test_export_and_verify(saved, capsys, tmp_path, name, kind):
     assert command(capsys, "verify", path, "--images", tmp_path / "c.png", "--model", "any")[0] == 0
 
 
+def test_int8_of_pictures_that_are_given(saved, capsys, tmp_path):
+    for seed in range(4):
+        (tmp_path / "photos").mkdir(exist_ok=True)
+        Image.fromarray(picture(40, 50, seed=seed)).save(tmp_path / "photos" / f"{seed}.png")
+    options = ("--precision", "int8", "--representative", tmp_path / "photos", "--most-lost", "0.5")
+    assert command(capsys, "export", "any", tmp_path / "c.tflite", *options)[0] == 0
+    status, shown, _ = command(capsys, "verify", tmp_path / "c.tflite")
+    assert status == 0
+    assert "c.tflite: tiny_classifier, tflite, int8" in shown
+    (tmp_path / "photos" / "0.png").write_bytes(b"no picture")
+    status, _, said = command(capsys, "export", "any", tmp_path / "c.tflite", *options)
+    assert status == 2
+    assert "0.png" in said
+
+
 def test_another_model_is_noticed(saved, artifact, model, capsys):
     kernel = model.get_layer("fc").kernel
     kernel.assign(kernel * 0.9)
@@ -130,7 +145,10 @@ def _shift(artifact):
 
 def test_mistakes_in_the_command(saved, capsys, tmp_path):
     for arguments, said in (
-        (("export", "any", "a.onnx", "--precision", "float16"), "--precision float16 is for TFLite"),
+        (("export", "any", "a.onnx", "--precision", "float16"), "onnx has float32, dynamic_int8, int8"),
+        (("export", "any", "a", "--precision", "int8"), "saved_model has float32"),
+        (("export", "any", "a.onnx", "--precision", "int8"), "--representative"),
+        (("export", "any", "a.onnx", "--representative", "photos"), "--precision int8"),
         (("export", "any", "a.onnx", "--version", "2"), "--version is for a SavedModel"),
         (("export", "any", tmp_path / "a", "--dtype", "float32"), "serving_float"),
         (("verify", tmp_path / "a", "--weights", "w"), "give that too"),

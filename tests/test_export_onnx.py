@@ -172,3 +172,19 @@ def test_mistakes(options, said, tmp_path):
     with pytest.raises(ExportError, match=said):
         zoo.export.onnx(tiny_classifier(), path, **options)
     assert not list(tmp_path.iterdir())
+
+
+def test_one_size_only(detector, tmp_path):
+    exported = zoo.export.onnx(detector, tmp_path / "fixed.onnx", size=(90, 120), dtype="float32", opset=17)
+    assert exported.report["ok"]
+    (images,) = onnx.load(exported.path).graph.input
+    sides = images.type.tensor_type.shape.dim
+    assert [side.dim_param or side.dim_value for side in sides] == ["batch", 90, 120, 3]
+    batch = np.stack([picture(90, 120, seed=seed) for seed in range(2)])
+    artifact = zoo.export.open_artifact(exported.path)
+    found, expected = artifact.predict_on_batch(batch), detector(batch)
+    assert np.asarray(expected["num_detections"]).min() > 3
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[name], value, atol=2e-3, err_msg=name)
+    with pytest.raises(ValueError, match="90 x 120 only"):
+        zoo.export.check_parity(detector, artifact, [picture(120, 90)])

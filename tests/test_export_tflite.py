@@ -55,6 +55,18 @@ def test_any_size_and_batch_with_litert_alone(detector, exported, tmp_path):
             np.testing.assert_allclose(found[f"{key}.{name}"], value, atol=2e-3, err_msg=f"{key} {name}")
 
 
+def test_one_size_only(detector, tmp_path):
+    images = [picture(90, 120, seed=seed) for seed in range(2)]
+    path = tmp_path / "fixed.tflite"
+    exported = zoo.export.tflite(detector, path, size=(90, 120), dtype="float32", images=images)
+    assert all(entry["expected"] == entry["matched"] > 3 for entry in exported.report["images"])
+    artifact = zoo.export.open_artifact(path)
+    assert artifact.size == (90, 120)
+    found, expected = artifact.predict_on_batch(np.stack(images)), detector(np.stack(images))
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[name], value, atol=2e-3, err_msg=name)
+
+
 def test_builtin_operators_only(exported):
     names = operators(exported.path)
     assert names["CONV_2D"] == 7

@@ -14,7 +14,13 @@ if TYPE_CHECKING:
     import keras
 
 _FORMATS = ("saved_model", "onnx", "tflite")
-_PRECISIONS = ("float32", "float16", "dynamic_int8")
+# Of the weights, by format.
+_PRECISIONS = {
+    "saved_model": ("float32",),
+    "onnx": ("float32", "dynamic_int8", "int8"),
+    "tflite": ("float32", "float16", "dynamic_int8", "int8"),
+}
+_SCENES = 50
 _MODEL_HELP = (
     "a model's name, the name of weights that `zoo list` shows, a run folder of `zoo train`, or a weights file"
 )
@@ -38,7 +44,25 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--format", choices=_FORMATS, help="by default told by OUT")
     _add_weights(parser)
     parser.add_argument("--size", type=_size, metavar="HxW", help="only images of this size (default: any)")
-    parser.add_argument("--precision", choices=_PRECISIONS, default="float32", help="of TFLite's weights")
+    parser.add_argument(
+        "--precision",
+        choices=_PRECISIONS["tflite"],
+        default="float32",
+        help="of ONNX's and TFLite's weights; int8 rounds what flows between layers too, and wants --representative",
+    )
+    parser.add_argument(
+        "--representative",
+        nargs="+",
+        metavar="IMAGE",
+        help="for int8: a folder or some fifty pictures of the kind that the model will see, or digits",
+    )
+    parser.add_argument(
+        "--most-lost",
+        type=float,
+        default=0.1,
+        metavar="SHARE",
+        help="mean average precision that fewer bits may cost on the pictures compared (default: .1)",
+    )
     parser.add_argument("--dtype", choices=("uint8", "float32"), default="uint8", help="of ONNX's and TFLite's input")
     parser.add_argument("--version", type=int, metavar="N", help="of a SavedModel (default: one more than the highest)")
     _add_images(parser)
@@ -84,8 +108,10 @@ def _size(text: str) -> tuple[int, int]:
 
 def _export(args: argparse.Namespace) -> int:
     kind = args.format or {".onnx": "onnx", ".tflite": "tflite"}.get(args.out.suffix, "saved_model")
-    if args.precision != "float32" and kind != "tflite":
-        raise ValueError(f"--precision {args.precision} is for TFLite; {kind} keeps float32")
+    if args.precision not in _PRECISIONS[kind]:
+        raise ValueError(f"--precision {args.precision}: {kind} has {', '.join(_PRECISIONS[kind])}")
+    if (args.representative is not None) != (args.precision == "int8"):
+        raise ValueError("--representative and --precision int8 go together: the pictures show what numbers flow")
     if args.version is not None and kind != "saved_model":
         raise ValueError(f"--version is for a SavedModel; {kind} is a single file")
     if args.dtype != "uint8" and kind == "saved_model":
@@ -94,14 +120,24 @@ def _export(args: argparse.Namespace) -> int:
     shared: dict[str, Any] = {"size": args.size, "images": args.images}
     if kind == "saved_model":
         exported = zoo.export.saved_model(model, args.out, version=args.version, **shared)
-    elif kind == "onnx":
-        exported = zoo.export.onnx(model, args.out, dtype=args.dtype, **shared)
     else:
-        exported = zoo.export.tflite(model, args.out, dtype=args.dtype, precision=args.precision, **shared)
+        fewer = {"precision": args.precision, "most_lost": args.most_lost}
+        export = {"onnx": zoo.export.onnx, "tflite": zoo.export.tflite}[kind]
+        shown = _representative(args.representative)
+        exported = export(model, args.out, dtype=args.dtype, representative=shown, **fewer, **shared)
     say(f"written   {exported.path}: {describe(model)}, {exported.report['bytes'] / 1e6:.1f} MB")
     say(f"written   {exported.report_path}")
     _tell(exported.report)
     return 0
+
+
+def _representative(names: list[str] | None) -> list[Any] | None:
+    """Paths, and scenes of digits for the word."""
+    if names != ["digits"] or Path("digits").exists():
+        return names
+    from zoo.datasets.digits import digit_scenes
+
+    return [digit_scenes("train", _SCENES).image(number) for number in range(_SCENES)]
 
 
 def _verify(args: argparse.Namespace) -> int:
@@ -111,7 +147,8 @@ def _verify(args: argparse.Namespace) -> int:
         raise ValueError("--weights and --option are for --model; give that too")
     model = None if args.model is None else _model(args)
     report = zoo.export.verify(args.artifact, model, args.images)
-    say(f"verified  {args.artifact}: {report['model']}, {report['format']}, {report['bytes'] / 1e6:.1f} MB")
+    size = f"{report['bytes'] / 1e6:.1f} MB"
+    say(f"verified  {args.artifact}: {report['model']}, {report['format']}, {report['precision']}, {size}")
     _tell(report)
     if args.json is not None:
         save_json(report, args.json)
