@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from zoo.export.orientation import jpeg_orientation, upright
+from zoo.export.orientation import jpeg_orientation, png_orientation, upright
 
 OK, UNREADABLE, TOO_LARGE, OTHER_SIZE = 0, 1, 2, 3
 # In the order of the numbers above.
@@ -24,8 +24,8 @@ _JPEG = b"\xff\xd8\xff"
 def decode(data: tf.Tensor, max_pixels: int = MAX_PIXELS) -> tuple[tf.Tensor, tf.Tensor]:
     """Decode one image as :func:`zoo.datasets.images.read_image` does.
 
-    JPEGs as OpenCV and Pillow decode them, turned upright as their EXIF block says; PNGs of 8 or 16 bits, gray, with
-    a palette or transparent, on white.
+    JPEGs as OpenCV and Pillow decode them; PNGs of 1 to 16 bits, gray, with a palette or transparent, on white; both
+    turned upright as their EXIF block says.
 
     Args:
         data: scalar string, the file's bytes.
@@ -66,8 +66,12 @@ def _png_size(data: tf.Tensor) -> tf.Tensor:
 
 def _png(data: tf.Tensor) -> tf.Tensor:
     values = tf.io.decode_png(data, channels=4)
-    opaque = tf.reduce_min(values[..., 3]) == 255
-    return tf.cond(opaque, lambda: values[..., :3], lambda: _on_white(values))
+    # Where a picture has no opacity of its own TensorFlow adds the greatest number of its bits, of 4 bits 15.
+    bits = tf.minimum(tf.cast(tf.io.decode_raw(tf.strings.substr(data, 24, 1), tf.uint8)[0], tf.int32), 8)
+    alpha = tf.cast(values[..., 3], tf.int32)
+    opaque = tf.reduce_all(alpha == tf.bitwise.left_shift(1, bits) - 1)
+    pixels = tf.cond(opaque, lambda: values[..., :3], lambda: _on_white(values))
+    return upright(pixels, png_orientation(data))
 
 
 def _on_white(values: tf.Tensor) -> tf.Tensor:

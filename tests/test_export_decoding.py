@@ -45,6 +45,11 @@ def decoded(data):
         pytest.param(encoded(Image.fromarray(picture()), "PNG"), id="png"),
         pytest.param(encoded(Image.fromarray(picture()[..., 0]), "PNG"), id="gray png"),
         pytest.param(encoded(Image.fromarray(picture()).convert("P"), "PNG"), id="palette"),
+        pytest.param(encoded(Image.fromarray(picture()).quantize(16), "PNG", bits=4), id="4 bit palette"),
+        pytest.param(encoded(Image.fromarray(picture()).quantize(4), "PNG", bits=2), id="2 bit palette"),
+        pytest.param(encoded(Image.fromarray(picture()).quantize(4), "PNG", bits=2, transparency=1), id="1 clear"),
+        pytest.param(encoded(Image.fromarray(picture()).convert("1"), "PNG"), id="black and white"),
+        pytest.param(encoded(Image.fromarray(picture()).convert("CMYK"), "JPEG"), id="cmyk jpeg"),
         pytest.param(
             encoded(Image.fromarray(picture(channels=1)[..., 0].astype(np.uint16) * 257), "PNG"), id="16 bits"
         ),
@@ -64,18 +69,33 @@ def test_transparent_pixels_are_laid_on_white():
     assert np.abs(pixels.astype(int) - read_image(data)).max() <= 1
 
 
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
 @pytest.mark.parametrize("order", ["little", "big"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_pictures_are_turned_upright(orientation, order):
+def test_pictures_are_turned_upright(orientation, order, kind):
     exif = Image.Exif()
     exif.endian = {"little": "<", "big": ">"}[order]
     exif[0x010F] = "a maker"  # the orientation is not the first entry
     exif[0x0112] = orientation
-    data = encoded(Image.fromarray(picture()), "JPEG", exif=exif)
+    data = encoded(Image.fromarray(picture()), kind, exif=exif)
     pixels, status = decoded(data)
     assert status == OK
     np.testing.assert_array_equal(pixels, read_image(data))
     assert pixels.shape == ((37, 50, 3) if orientation < 5 else (50, 37, 3))
+
+
+def test_a_block_behind_the_pixels_of_a_png_counts_too():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = encoded(Image.fromarray(picture()), "PNG", exif=exif)
+    start = data.index(b"eXIf") - 4
+    stop = start + 12 + int.from_bytes(data[start : start + 4], "big")
+    end = data.index(b"IEND") - 4
+    moved = data[:start] + data[stop:end] + data[start:stop] + data[end:]
+    assert moved.index(b"eXIf") > moved.index(b"IDAT")
+    pixels, _ = decoded(moved)
+    np.testing.assert_array_equal(pixels, read_image(moved))
+    assert pixels.shape == (50, 37, 3)
 
 
 @pytest.mark.parametrize("seed", range(6))
