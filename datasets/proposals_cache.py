@@ -87,11 +87,18 @@ class ProposalFolder:
         Raises:
             ProposalError: there are none for it; the picture may have changed since.
         """
+        return self._look_up(image, f"image {sample.image_id}")
+
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        """The same for a picture alone: what ``detect(..., proposals=folder)`` of a Fast R-CNN asks for."""
+        return self._look_up(image, f"this {image.shape[1]}x{image.shape[0]} picture")
+
+    def _look_up(self, image: np.ndarray, what: str) -> np.ndarray:
         key = picture_key(image)
         if key not in self:
             raise ProposalError(
-                f"{self.path}: no proposals for image {sample.image_id}; run `zoo proposals` with its data and split "
-                "and this folder: what is there already is not computed again"
+                f"{self.path}: no proposals for {what}; run `zoo proposals` with its data and split and this folder: "
+                "what is there already is not computed again"
             )
         return self.read(key)[0]
 

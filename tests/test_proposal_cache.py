@@ -81,10 +81,13 @@ def test_other_settings_are_other_proposals(tmp_path):
 
 def test_a_changed_picture_has_none(tmp_path):
     data = marked()
-    make_proposals(data, Corner(), tmp_path)
+    made = make_proposals(data, Corner(), tmp_path)
     folder, image = open_proposals(tmp_path), data.image(2).copy()
     assert len(folder.boxes(data.sample(2), image)) == 1
+    assert folder(image).tolist() == made[2].tolist()
     image[3, 3, 1] ^= 1
+    with pytest.raises(ProposalError, match="no proposals for this 18x28 picture"):
+        folder(image)
     with pytest.raises(ProposalError, match="no proposals for image m2; run `zoo proposals`"):
         folder.boxes(data.sample(2), image)
     # The same bytes in another shape are another picture.

@@ -1,5 +1,6 @@
 """`zoo proposals`, and a Faster R-CNN's RPN as a proposal method."""
 
+import argparse
 import json
 
 import numpy as np
@@ -8,7 +9,9 @@ import reference
 from keras import ops
 from tiny import tiny_detector, under_conventions
 
+import zoo
 from zoo.cli.main import main
+from zoo.cli.models import trained_model
 from zoo.datasets import load
 from zoo.datasets.proposal_recall import average_recall
 from zoo.datasets.proposals import open_proposals
@@ -186,6 +189,13 @@ def test_the_command_takes_an_rpn(detector, tmp_path, capsys):
     np.testing.assert_allclose(
         open_proposals(tmp_path / "p").boxes(sample, image), RPNProposals(detector, 20)(image), atol=1e-3
     )
+
+
+def test_without_weights_it_is_the_detector_of_digits(monkeypatch):
+    asked = []
+    monkeypatch.setattr(zoo, "get", lambda name, **more: asked.append((name, more)))
+    trained_model(argparse.Namespace(option=[], weights=None, model=None))
+    assert asked == [("faster_rcnn_resnet18", {"weights": "digits"})]
 
 
 def test_only_a_faster_rcnn_has_an_rpn(detector):

@@ -33,7 +33,6 @@ class RPNProposals:
             raise ValueError(f"most={most} lies between 1 and before_nms={before_nms}")
         self.most, self.before_nms = int(most), int(before_nms)
         self._model, self._alone, self._lock = model, _Alone(model), threading.Lock()
-        self._weights = _digest(model)
 
     @property
     def settings(self) -> dict[str, object]:
@@ -42,7 +41,7 @@ class RPNProposals:
             "most": self.most,
             "before_nms": self.before_nms,
             "model": self._model.name,
-            "weights": self._weights,
+            "weights": _digest(self._model),
         }
 
     def __call__(self, image: np.ndarray) -> np.ndarray:

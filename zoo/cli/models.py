@@ -57,7 +57,7 @@ def trained_model(args: argparse.Namespace) -> keras.Model:
         entries = zoo.info(name).weights
         if not entries:
             raise ValueError(f"{name} has no weights of its own; give --weights PATH, or train it with `zoo train`")
-        return zoo.get(name, weights=entries[0].name, **options)
+        return zoo.get(name, weights=(zoo.info(name).entry(_SHIPPED) or entries[0]).name, **options)
     if args.model is None and Path(args.weights).exists():
         return zoo.load(args.weights, **options)
     return zoo.get(args.model or _model_with(args.weights), weights=args.weights, **options)
