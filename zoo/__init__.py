@@ -29,6 +29,8 @@ _PUBLIC = {
     "draw": "zoo.drawing",
     "contact_sheet": "zoo.sheets",
     "train": "zoo.training.fit",
+    "train_alternating": "zoo.training.alternating",
+    "FourSteps": "zoo.training.four_steps",
     "Recipe": "zoo.training.fit",
     "evaluate": "zoo.training.evaluate",
     "compress": "zoo.compression",

@@ -17,6 +17,7 @@ from zoo.heads.rpn import RPN
 from zoo.heads.targets import roi_targets, rpn_targets
 
 CONVENTIONS = ("continuous", "caffe")
+STAGES = ("joint", "rpn")
 
 
 @keras.saving.register_keras_serializable("zoo")
@@ -132,6 +133,18 @@ class FasterRCNN(RoIDetector):
         self.rpn = RPN(len(self.cell_anchors), rpn_channels, name="rpn")
         self._add_head(body, ("rpn_objectness", "rpn_box", "head_class", "head_box", "proposal_recall"))
         self.build()
+        self.stage = "joint"
+
+    def set_stage(self, stage: str) -> None:
+        """Choose what the next training trains; compile the model afterwards.
+
+        ``"joint"``: RPN, box head and convolutions together. ``"rpn"``: all but the box head, which is not run: steps
+        1 and 3 of the alternating training (Ren 2015, section 3.2; :func:`zoo.train_alternating`).
+        """
+        check_choice("stage", stage, STAGES)
+        if stage != self.stage:
+            self.head.trainable = stage == "joint"
+        self.stage = stage
 
     def build(self, input_shape=None):
         """Create all weights at once: they do not depend on the images' size."""
@@ -194,7 +207,7 @@ class FasterRCNN(RoIDetector):
         return found
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        """Sum of the four losses of joint training (Ren 2015, section 3.2), each also kept as a metric."""
+        """Sum of the losses of joint training (Ren 2015, section 3.2) or of the RPN, each also kept as a metric."""
         if "rpn_logits" not in y_pred:
             # Validation: the detections in y_pred do not hold what the losses need. Compiled, they are not
             # computed at all, since nothing uses them.
@@ -215,6 +228,18 @@ class FasterRCNN(RoIDetector):
             plus_one=self._inclusive,
         )
         objectness, rpn_box = losses.rpn_losses(y_pred["rpn_logits"], y_pred["rpn_deltas"], rpn)
+        parts = {"rpn_objectness": objectness, "rpn_box": rpn_box}
+        if self.stage == "joint":
+            parts |= self._head_losses(y_pred, boxes, classes, image_id, step, training)
+        for key, value in parts.items():
+            self.trackers[key].update_state(value, sample_weight=number_of(image_id))
+        recall, objects = losses.proposal_recall(
+            y_pred["proposals"], y_pred["proposal_scores"], boxes, valid, plus_one=self._inclusive
+        )
+        self.trackers["proposal_recall"].update_state(recall, sample_weight=objects)
+        return self._total(sum(parts.values()))
+
+    def _head_losses(self, y_pred, boxes, classes, image_id, step, training) -> dict:
         rois = roi_targets(
             y_pred["proposals"],
             y_pred["proposal_scores"],
@@ -229,19 +254,7 @@ class FasterRCNN(RoIDetector):
         pooled = self.roi_pool(y_pred["features"], rois.rois, training=training)
         logits, deltas = self.head(pooled, training=training)
         head_class, head_box = losses.head_losses(logits, deltas, rois, DELTA_DEVIATIONS)
-        parts = {
-            "rpn_objectness": objectness,
-            "rpn_box": rpn_box,
-            "head_class": head_class,
-            "head_box": head_box,
-        }
-        for key, value in parts.items():
-            self.trackers[key].update_state(value, sample_weight=number_of(image_id))
-        recall, objects = losses.proposal_recall(
-            y_pred["proposals"], y_pred["proposal_scores"], boxes, valid, plus_one=self._inclusive
-        )
-        self.trackers["proposal_recall"].update_state(recall, sample_weight=objects)
-        return self._total(sum(parts.values()))
+        return {"head_class": head_class, "head_box": head_box}
 
     def detect(self, images, *, score_threshold: float | None = None, batch_size: int = 1):
         """Detect objects; see :func:`zoo.detectors.detect.detect`."""
