@@ -93,8 +93,8 @@ def open_proposals(path: str | Path, method: str | None = None) -> ProposalSourc
     """Proposals that lie on disk.
 
     Args:
-        path: a folder that ``zoo proposals`` wrote, or a file: ``.mat`` (Girshick's release of selective search),
-            ``.npz`` (see `zoo.datasets.proposals_files.save_npz`) or ``.json`` (COCO's results).
+        path: a folder that ``zoo proposals`` wrote, one method's sub-folder of it, or a file: ``.mat`` (Girshick's
+            release of selective search), ``.npz`` (`zoo.datasets.proposals_files.save_npz`), ``.json`` (COCO's results).
         method: which of the methods in a folder, by its name or the name of its sub-folder; None where it holds one.
 
     Raises:

@@ -35,7 +35,7 @@ class ProposalFolder:
     changed since, are never taken for these.
 
     Args:
-        folder: several methods may share one.
+        folder: several methods may share one; also one method's own sub-folder.
         method: a method; or its name, or the name of its sub-folder; None where there is one only.
 
     Example: ``Batches(data, proposals=ProposalFolder("proposals"))``.
@@ -121,13 +121,15 @@ def methods_in(folder: str | Path) -> dict[str, dict[str, object]]:
 
 
 def _find(folder: Path, method: str | None) -> Path:
+    if method is None and (folder / _ABOUT).is_file():
+        return folder  # one method's own
     known = methods_in(folder)
     if not known:
         raise ProposalError(f"{folder}: holds no proposals; make them with `zoo proposals --out {folder}`")
     fitting = [name for name, about in known.items() if method in (None, name, about["method"])]
     if len(fitting) != 1:
         wanted = "several methods'" if method is None else f"{len(fitting) or 'no'} methods {method!r}: all"
-        raise ProposalError(f"{folder}: holds {wanted} proposals; choose one of {', '.join(known)}")
+        raise ProposalError(f"{folder}: holds {wanted} proposals; choose one of its folders {', '.join(known)}")
     return folder / fitting[0]
 
 

@@ -72,9 +72,10 @@ def test_other_settings_are_other_proposals(tmp_path):
     assert ProposalFolder(tmp_path, Corner(4)).boxes(data.sample(0), data.image(0))[0, 3] == 4
     assert {about["settings"]["side"] for about in methods_in(tmp_path).values()} == {4, 5}
     for wanted in (None, "corner", "dense"):
-        with pytest.raises(ProposalError, match=r"choose one of corner-\w+, corner-\w+"):
+        with pytest.raises(ProposalError, match=r"choose one of its folders corner-\w+, corner-\w+"):
             open_proposals(tmp_path, wanted)
     assert open_proposals(tmp_path, method_key(Corner(5))).path == made.folder.path
+    assert open_proposals(made.folder.path).boxes(data.sample(0), data.image(0))[0, 3] == 5
     make_proposals(data, DenseBoxes(smallest=5, most=10), tmp_path)
     assert len(open_proposals(tmp_path, "dense").boxes(data.sample(0), data.image(0))) == 10
 
