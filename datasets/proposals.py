@@ -94,7 +94,7 @@ def open_proposals(path: str | Path, method: str | None = None) -> ProposalSourc
 
     Args:
         path: a folder that ``zoo proposals`` wrote, one method's sub-folder of it, or a file: ``.mat`` (Girshick's
-            release of selective search), ``.npz`` (`zoo.datasets.proposals_files.save_npz`), ``.json`` (COCO's results).
+            release of selective search), ``.npz`` (see `zoo.datasets.proposals_files`) or ``.json`` (COCO's results).
         method: which of the methods in a folder, by its name or the name of its sub-folder; None where it holds one.
 
     Raises:
