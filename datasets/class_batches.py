@@ -4,7 +4,7 @@ import copy
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -104,6 +104,12 @@ class ClassBatches:
     def __len__(self) -> int:
         """Batches in an epoch."""
         return self.steps_per_epoch
+
+    @property
+    def settings(self) -> dict[str, object]:
+        """What decides the batches, beside data, seed and size; of an augmentation of your own only its name."""
+        known = repr(self.augment) if is_dataclass(self.augment) else type(self.augment).__name__
+        return {"augmentation": known}
 
     def image_ids(self, epoch: int, step: int) -> list[str]:
         """The names of the pictures in batch ``step`` of ``epoch``."""

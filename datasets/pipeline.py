@@ -118,6 +118,12 @@ class Batches:
         """Batches in an epoch."""
         return self.steps_per_epoch
 
+    @property
+    def settings(self) -> dict[str, object]:
+        """What decides the batches, beside data, seed and size: another run gets the same ones if these are equal."""
+        own = {"short": self.shorts, "long": self.long, "bucket": self.bucket, "pad_multiple": self.pad_multiple}
+        return {**vars(self.augmentation), **own, "shuffle": self.shuffle, "objects": self.source.objects}
+
     def plan(self, epoch: int) -> list[np.ndarray]:
         """Picture indices of each batch of an epoch (counted from 0)."""
         return [indices[self._rows] for indices in self._plan(epoch).batches]

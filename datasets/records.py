@@ -115,6 +115,11 @@ class DetectionDataset:
         """No picture has more boxes than this."""
         return max((len(sample) for sample in self.samples), default=0)
 
+    @property
+    def objects(self) -> int | None:
+        """How many objects count, neither difficult nor crowds; None where it takes long to tell."""
+        return sum(int((~(sample.difficult | sample.crowd)).sum()) for sample in self.samples)
+
     def subset(self, indices: Iterable[int]) -> "DetectionDataset":
         """The pictures ``indices`` of this data set, in that order, as a data set of its own."""
         return Subset(self, [int(index) for index in indices])

@@ -4,6 +4,7 @@ import csv
 import itertools
 import json
 import types
+from dataclasses import replace
 
 import fakes
 import keras
@@ -117,6 +118,14 @@ def test_resuming_needs_the_same_settings_and_starting_an_empty_folder(tmp_path)
         fit(new_model(), tmp_path, resume=True, recipe=Recipe(0.5, schedule="cosine", warmup_steps=2))
     with pytest.raises(ValueError, match=r"batch_size 2 then, 3 now"):
         fit(new_model(), tmp_path, resume=True, batch_size=3)
+    with pytest.raises(ValueError, match=r"flip True then, False now"):
+        fit(new_model(), tmp_path, Batches(Scenes(), 2, flip=False), resume=True)
+    with pytest.raises(ValueError, match=r"scale_jitter None then, \(0.5, 2.0\) now"):
+        fit(new_model(), tmp_path, Batches(Scenes(), 2, scale_jitter=(0.5, 2.0)), resume=True)
+    hard = Scenes()
+    hard.samples = [replace(sample, difficult=np.ones(len(sample), bool)) for sample in hard.samples]
+    with pytest.raises(ValueError, match=r"objects 9 then, 0 now"):  # as with --difficult
+        fit(new_model(), tmp_path, hard, resume=True)
     with pytest.raises(ValueError, match=r"holds a training already"):
         fit(new_model(), tmp_path)
 

@@ -80,6 +80,9 @@ def test_resumed_training_ends_with_the_same_weights(tmp_path):
             train(tmp_path / "broken", epochs=3, keep="last")
     finally:
         fit.StopOnNan = original
+    other = ClassBatches(data(), 8, CropFlip(32, 2))
+    with pytest.raises(ValueError, match=r"augmentation 'CropFlip\(size=32, pad=4.* then, 'CropFlip\(size=32, pad=2"):
+        zoo.train(small(), other, out=tmp_path / "broken", epochs=3, resume=True, recipe=zoo.Recipe(0.05))
     resumed = train(tmp_path / "broken", epochs=3, keep="last", resume=True)
     for ours, theirs in zip(resumed.weights, through.weights, strict=True):
         np.testing.assert_allclose(ours.numpy(), theirs.numpy(), atol=1e-5, err_msg=ours.path)

@@ -89,7 +89,8 @@ def train(
     replicas = Replicas(model)
     replicas.check(batches, recipe.accumulate, minutes is not None)
     total = _total_steps(epochs, steps, minutes, batches.steps_per_epoch)
-    settings = {**vars(recipe), "batch_size": batches.batch_size, "images": len(batches.source)}
+    own = {"batch_size": batches.batch_size, "images": len(batches.source), **batches.settings}
+    settings = {**vars(recipe), **own}
     metric = judging_metric(metric, val_data)
     if metric is not None:
         settings["metric"] = metric  # the best of one is not the best of the other
@@ -162,8 +163,9 @@ def _total_steps(epochs: int | None, steps: int | None, minutes: float | None, s
 
 
 def _check_settings(stored: Mapping[str, object], given: Mapping[str, object], path: Path) -> None:
-    # What a checkpoint of an earlier version does not name had its default then; JSON knows no tuples.
-    stored = {**vars(Recipe()), "metric": "voc", **stored}
+    # What a checkpoint of an earlier version does not name had its default then, where there is one. JSON knows no
+    # tuples.
+    stored = {**given, **vars(Recipe()), "metric": "voc", **stored}
     stored = {name: tuple(value) if isinstance(value, list) else value for name, value in stored.items()}
     differ = [
         f"{name} {stored.get(name)!r} then, {given[name]!r} now" for name in given if stored.get(name) != given[name]
