@@ -104,6 +104,8 @@ def served(artifact, **limits):
                 time.sleep(0.005)
             yield Client(f"http://{host}:{port}/")
         finally:
+            if hasattr(artifact, "gate"):
+                artifact.gate.set()
             server.should_exit = True
             thread.join()
 

@@ -68,7 +68,7 @@ PREDICT = {
     "no list": ({"instances": {"a": 1}}, 400, "give a list"),
     "nothing": ({"instances": []}, 400, "no image"),
     "a path": ({"instances": ["/etc/passwd"]}, 400, "opens no files"),
-    "an address": ({"instances": [{"b64": "http://localhost/a.png"}]}, 400, "opens no files"),
+    "an address": ({"instances": [{"b64": "http://localhost/a.png"}]}, 400, "is not base64"),
     "a path as base64": ({"instances": [{"b64": "/etc/passwd"}]}, 400, "opens no files"),
     "a path that is base64": ({"instances": [{"b64": "/etc/hosts/a"}]}, 400, "not an image"),
     "a path as file": ({"instances": [{"path": "/etc/passwd"}]}, 400, "an object with ['path']"),

@@ -125,7 +125,7 @@ def test_requests_wait_until_there_is_room_for_their_pixels():
         with pytest.raises(Refused, match="101 pixels together"):
             await hold("too much", 101, 0)
 
-    asyncio.run(scenario())
+    asyncio.run(asyncio.wait_for(scenario(), 20))
 
 
 def test_retry_after_tells_how_long_what_is_there_will_take():
