@@ -101,7 +101,7 @@ def _classifier(model: keras.Model) -> Subject:
     side = height or 224
     view = CentreCrop(side)
     dense = [layer for layer in model.layers if isinstance(layer, keras.layers.Dense)]
-    body = keras.Model(model.inputs, dense[-1].input) if dense else model
+    body = keras.Model(model.inputs[0], dense[-1].input) if dense else model
     weighted = [layer for layer in model.layers if layer.weights]
 
     def best(probabilities):
