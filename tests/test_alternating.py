@@ -12,12 +12,15 @@ import numpy as np
 import pytest
 from alternating_run import Squares, plan, recipe
 from alternating_run import alternating as run
+from tiny import tiny_detector
 
 import zoo
+from zoo import registry
+from zoo.cli.main import main
 from zoo.training.alternating import train_alternating
 from zoo.training.four_steps import FOUR_STEPS, STEPS, FourSteps
 from zoo.training.schedule import WarmupDecay
-from zoo.weights_io import open_weights, weight_names
+from zoo.weights_io import open_weights, read_meta, weight_names
 
 SCRIPT = Path(alternating_run.__file__)
 
@@ -161,6 +164,29 @@ def test_steps_come_one_after_the_other(tmp_path):
         train_alternating(zoo.get("resnet20", classes=2), Squares(), out=tmp_path / "x")
     with pytest.raises(ValueError, match=r"rpn_steps=0; give at least 1"):
         FourSteps(rpn_steps=0)
+
+
+def test_the_command(tmp_path, monkeypatch, capsys):
+    """One step now, the others in a later call that names neither model nor weights."""
+    monkeypatch.setattr(registry, "_models", {})
+    monkeypatch.setattr(registry, "_discover", lambda: None)
+
+    def tiny_net(classes=None, *, colours="rgb"):
+        return tiny_detector(classes)
+
+    registry.register(task="detection", paper="Nobody 2000", summary="Tiny.", params=12)(tiny_net)
+    steps = ("--alternating", "2", "1", "--lr", ".01", "--out", str(tmp_path), "--data", "digits:4")
+    common = ("train", *steps, "--quiet", "--no-tensorboard", "--val-split", "none")
+    assert main([*common, "--model", "tiny_net", "--option", "colours='bgr'", "--only", "1"]) == 0
+    assert not (tmp_path / "model.weights.h5").exists()
+    assert main([*common, "--model", "tiny_net"]) == 2
+    assert "holds an alternating training already" in capsys.readouterr().err
+    assert main([*common, "--resume", "--only", "2", "3", "4"]) == 0
+    assert "Weights:" in capsys.readouterr().out
+    model = zoo.load(tmp_path)
+    assert model.zoo_meta.options == {"colours": "bgr"}
+    assert read_meta(tmp_path / "model.weights.h5").command.startswith("zoo train --alternating 2 1")
+    assert stored(tmp_path / "1-rpn" / "checkpoint.weights.h5")
 
 
 def test_the_papers_plan():

@@ -249,7 +249,12 @@ def test_info_tells_the_recipes(capsys):
     assert main(["info", "faster_rcnn_vgg16"]) == 0
     text = capsys.readouterr().out
     assert "voc07-joint" in text
+    assert "voc07-alternating" in text
     assert "fast-voc07" not in text
+    assert main(["info", "voc07-alternating"]) == 0
+    text = capsys.readouterr().out
+    assert "80,000 steps (batches) of 1 for each RPN, 40,000 of 2 for each Fast R-CNN" in text
+    assert "drops=(0.75,)" in text
     assert main(["info", "fast-voc0712++"]) == 0
     text = capsys.readouterr().out
     assert "100,000 steps" in text

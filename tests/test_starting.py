@@ -92,12 +92,25 @@ def test_options_that_change_no_shape_are_compared_too(tmp_path):
     train(zoo.get("fake_net", classes=data.classes, colours="bgr", width=4), data, epochs=2, resume=True, **options)
 
 
+def test_alternating_is_for_faster_rcnn_and_has_its_own_lengths(capsys):
+    for arguments, message in (
+        (("--alternating", 2, 1), "fake is no Faster R-CNN"),
+        (("--recipe", "voc07-alternating", "--epochs", 3, "--batch", 2), "--epochs, --batch: not with --alternating"),
+        (("--alternating", 2, 1, "--recipe", "voc07-joint"), "there are: voc07-alternating"),
+        (("--alternating", 2, 0), "fast_steps=0; give at least 1"),
+        (("--only", 2), "--only is for --alternating"),
+        (("--alternating", 2, 1, "--strategy", "mirrored"), "--strategy: not with --alternating"),
+    ):
+        status, shown = command(capsys, "--model", "fake_net", "--out", "x", *arguments)
+        assert (status, message in shown.err) == (2, True), shown.err
+
+
 def test_recipes_of_others_are_refused_and_random_layers_not_frozen_silently(capsys):
     status, shown = command(capsys, "--model", "fake_net", "--out", "x", "--recipe", "cifar10")
     assert (status, "is for classification, models *; for fake_net there are: none" in shown.err) == (2, True)
     status, shown = command(capsys, "--model", "fake_net", "--out", "x", "--recipe", "voc07-joint")
     assert (status, "is for detection, models faster_rcnn_*" in shown.err) == (2, True)
     status, shown = command(capsys, "--model", "fake_net", "--out", "y", "--train-from", "norm", "--steps", 1)
-    assert (status, "their weights are random" in shown.err) == (0, True)
+    assert (status, "of what it freezes are random" in shown.err) == (0, True)
     status, shown = command(capsys, "--model", "fake_net", "--out", "z", "--train-from", "all", "--steps", 1)
     assert (status, shown.err) == (0, "")

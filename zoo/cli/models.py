@@ -98,20 +98,24 @@ def _list(args: argparse.Namespace) -> int:
 
 
 def _info(args: argparse.Namespace) -> int:
+    from zoo.training.four_steps import FOUR_STEPS
     from zoo.training.recipes import RECIPES, recipes_for
 
-    if args.name in RECIPES:
-        say(RECIPES[args.name].describe(args.name))
+    recipes = {**RECIPES, **FOUR_STEPS}
+    if args.name in recipes:
+        say(recipes[args.name].describe(args.name))
         return 0
     if args.name not in zoo.list_models():
-        near = difflib.get_close_matches(args.name, RECIPES, n=1)
+        near = difflib.get_close_matches(args.name, recipes, n=1)
         if near:
             raise ValueError(f"there is no model {args.name!r}; did you mean the recipe {near[0]!r}?")
     model = zoo.info(args.name)
     say(str(model))
-    recipes = recipes_for(args.name, model.task)
-    if recipes:
-        say(f"\nRecipes of `zoo train --recipe NAME`; `zoo info NAME` tells what they are\n\n  {', '.join(recipes)}")
+    fitting = recipes_for(args.name, model.task)
+    if args.name.startswith("faster_rcnn_"):
+        fitting += FOUR_STEPS
+    if fitting:
+        say(f"\nRecipes of `zoo train --recipe NAME`; `zoo info NAME` tells what they are\n\n  {', '.join(fitting)}")
     return 0
 
 

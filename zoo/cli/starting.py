@@ -58,12 +58,14 @@ def add_start_options(parser: argparse.ArgumentParser) -> None:
 def find_start(args: argparse.Namespace) -> Start:
     """Where the training starts, by ``--model``, ``--weights``, ``--init-from``, ``--resume`` and ``--out``."""
     from zoo.training.fit import CHECKPOINT
+    from zoo.training.four_steps import SETTINGS, START
     from zoo.weights_io import read_meta
 
     if args.init_from is not None and args.weights is not None:
         raise ValueError("--init-from and --weights: give one of them")
     weights = args.weights if args.init_from is None else args.init_from
-    checkpoint = args.out / CHECKPOINT
+    # An alternating training starts several of its steps from one and the same file.
+    checkpoint = args.out / (START if (args.out / SETTINGS).is_file() else CHECKPOINT)
     if args.resume and checkpoint.is_file():
         meta = read_meta(checkpoint)
         owner = meta.model if meta is not None else ""
@@ -84,8 +86,8 @@ def tell_frozen(start: Start, train_from: str | None) -> None:
     """Warn where layers are frozen that have never been trained."""
     if train_from is not None and start.weights is None:
         warn(
-            f"note: layers before {train_from!r} are frozen, and their weights are random; start from some with "
-            "--init-from, or train them with --train-from all"
+            f"note: train_from={train_from!r}: the weights of what it freezes are random; start from trained ones with "
+            "--init-from, or train all with --train-from all"
         )
 
 

@@ -21,10 +21,10 @@ from zoo.files import save_json
 from zoo.proposals_of import RPNProposals
 from zoo.training.evaluate import check_classes, evaluate
 from zoo.training.fit import CHECKPOINT, FINAL, train
-from zoo.training.four_steps import STEPS, FourSteps
+from zoo.training.four_steps import SETTINGS, START, STEPS, FourSteps
 from zoo.weights_io import WeightsMeta, load_weights_file, save_meta, save_weights_file, weight_names
 
-START, SETTINGS, PROPOSALS = "start.weights.h5", "alternating.json", "proposals"
+PROPOSALS = "proposals"
 _PARTS = ("extractor", "body", "preprocessing")
 # What makes batches: ``Batches``, or with other augmentation ``functools.partial(Batches, flip=False)``.
 MakeBatches = Callable[..., Batches]

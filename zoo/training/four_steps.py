@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -9,6 +10,8 @@ from zoo.training.recipe import Recipe
 
 # What each step trains, and the names of their folders.
 STEPS = ("1-rpn", "2-fast", "3-rpn", "4-fast")
+# Files of the whole: the weights that steps 1 and 2 start from, and what must not change when it goes on.
+START, SETTINGS = "start.weights.h5", "alternating.json"
 
 
 def _caffe() -> Recipe:
@@ -71,9 +74,28 @@ class FourSteps:
         """Pictures in a batch of a step."""
         return self.rpn_batch if step % 2 else self.fast_batch
 
+    def describe(self, name: str) -> str:
+        """A page of text for people; ``name``: what it is called."""
+        facts = {
+            "For": "detection, faster_rcnn_*",
+            "Source": self.source,
+            "Length": f"{self.rpn_steps:,} steps (batches) of {self.rpn_batch} for each RPN, {self.fast_steps:,} of "
+            f"{self.fast_batch} for each Fast R-CNN",
+            "RPN": _listed(self.rpn),
+            "Fast R-CNN": f"{_listed(self.fast)}, background_from={self.background_from}",
+        }
+        lines = [name, "=" * len(name)]
+        for label, text in facts.items():
+            lines += textwrap.wrap(text, 110, initial_indent=f"{label}:".ljust(15), subsequent_indent=" " * 15)
+        return "\n".join(lines)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return asdict(self)
+
+
+def _listed(recipe: Recipe) -> str:
+    return ", ".join(f"{key}={value!r}" for key, value in asdict(recipe).items() if key != "seed")
 
 
 FOUR_STEPS = {"voc07-alternating": FourSteps()}
