@@ -1,0 +1,161 @@
+"""The part of ``benchmarks/export.py`` that needs this package, in processes of their own: it starts them.
+
+``keras`` times the Keras model, ``make`` exports it, ``score`` measures a detector on a data set.
+"""
+
+import json
+import os
+from pathlib import Path
+
+import common
+import numpy as np
+
+SCENES = 200
+_REPRESENTATIVE = 100
+_FEW = 12  # for random weights
+_COMPARED = 8
+
+
+def pixels(side: int | None) -> np.ndarray:
+    """Coloured squares, uint8: ``(1, side, side, 3)`` for a classifier, ``(1, 375, 500, 3)`` for a detector."""
+    from vgg16_ours import image
+
+    if side is None:
+        return image()
+    cell = -(-side // 8)
+    cells = np.random.default_rng(0).integers(0, 256, (1, 8, 8, 3))
+    return np.ascontiguousarray(np.kron(cells, np.ones((1, cell, cell, 1), "int")).astype("uint8")[:, :side, :side])
+
+
+def build(name: str):
+    """The model with seeded weights, and a picture; scores are spread as in a trained model."""
+    import keras
+    from vgg16_ours import find_scales
+
+    import zoo
+
+    keras.utils.set_random_seed(0)
+    model = zoo.get(name)
+    if zoo.info(name).task == "detection":
+        picture = pixels(None)
+        find_scales(model, picture)
+    else:
+        picture = pixels(model.input_shape[1])
+        sharpen(model, picture)
+    return model, picture
+
+
+def sharpen(model, picture: np.ndarray) -> None:
+    """Give a classifier statistics for its normalisation, and logits of deviation 2.
+
+    Untrained, the deepest networks overflow, and others think all classes equally probable: nothing to compare.
+    """
+    import keras
+
+    normal = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    kept = [layer.momentum for layer in normal]
+    for layer in normal:
+        layer.momentum = 0.0
+    # Half of them shaded: one picture in all places would have no variance behind the pooling.
+    batch = np.concatenate([picture, picture // 2, picture[:, ::-1], 255 - picture]).astype("float32")
+    if normal:
+        model(batch, training=True)
+    for layer, momentum in zip(normal, kept, strict=True):
+        layer.momentum = momentum
+    (*_, dense) = (layer for layer in model.layers if isinstance(layer, keras.layers.Dense))
+    vectors = keras.Model(model.inputs[0], dense.input)(batch, training=False)
+    spread = float(np.std(np.asarray(vectors) @ np.asarray(dense.kernel), axis=1).mean())
+    dense.kernel.assign(dense.kernel * (2.0 / spread))
+
+
+def trained(weights: str):
+    """A trained detector, its test set, and pictures that its training saw."""
+    import zoo
+    from zoo.datasets.digits import digit_scenes
+
+    if weights == "digits":
+        model = zoo.get("faster_rcnn_resnet18", weights="digits")
+        return model, digit_scenes("test", SCENES), digit_scenes("train", _REPRESENTATIVE)
+    model = zoo.load(weights)
+    folder = Path(os.environ["ZOO_SHARED_DATA"]) / "bccd"
+    test, train = (zoo.datasets.load(folder, split, classes=model.classes) for split in ("test", "trainval"))
+    return model, test, train
+
+
+def pictures(data, most: int) -> list[np.ndarray]:
+    """At most so many pictures, evenly spaced."""
+    return [data.load(int(i))[0] for i in np.linspace(0, len(data) - 1, min(most, len(data))).round()]
+
+
+def make(args) -> dict:
+    """Export; the peak is that of the whole process, with the Keras model in it and the comparison."""
+    import time
+
+    import zoo
+    from zoo.datasets.digits import digit_scenes
+
+    options: dict = {}
+    if args.weights:
+        model, test, train = trained(args.weights)
+        options["images"] = pictures(test, _COMPARED)
+    else:
+        model, _ = build(args.model)
+        train = None
+    if args.precision != "float32":
+        options |= {"precision": args.precision, "most_lost": 1.0}
+    if args.precision == "int8":
+        options["representative"] = pictures(train or digit_scenes("train", _FEW), _REPRESENTATIVE)
+    built = common.peak_memory()
+    start = time.perf_counter()
+    exported = getattr(zoo.export, args.format)(model, args.artifact, **options)
+    seconds = time.perf_counter() - start
+    kept = ("compared", "tied", "worst_box", "worst_score", "bytes", "map_lost", "runtime")
+    report = {name: exported.report[name] for name in kept if name in exported.report}
+    report["matched"] = sum(entry["matched"] for entry in exported.report["images"])
+    return {
+        **report,
+        "artifact": str(exported.path),
+        "seconds": seconds,
+        "built": built,
+        "peak": common.peak_memory(),
+        "parameters": model.count_params(),
+    }
+
+
+def keras_times(args) -> dict:
+    if args.weights:
+        model, test, _ = trained(args.weights)
+        picture = test.load(0)[0][None]
+    else:
+        model, picture = build(args.model)
+    np.savez(args.inputs, images=picture)
+    given = picture if hasattr(model, "preprocessing") else picture.astype("float32")
+    times = common.timed({"seconds": lambda: model.predict_on_batch(given)}, args.repeats)
+    return {**times, "peak": common.peak_memory(), "parameters": model.count_params()}
+
+
+def score(args) -> dict:
+    import zoo
+
+    model, test, _ = trained(args.weights)
+    detector = model if args.artifact is None else zoo.export.open_artifact(args.artifact)
+    measured = zoo.evaluate(detector, test, batch_size=1)
+    ap = dict(zip(measured.result.classes, map(float, measured.result.ap), strict=True))
+    return {"map": float(measured.result.map), "ap": ap, "images": len(test)}
+
+
+def main() -> None:
+    parser = common.child_arguments(__doc__)
+    parser.add_argument("what", choices=("keras", "make", "score"))
+    parser.add_argument("--model")
+    parser.add_argument("--weights")
+    parser.add_argument("--format")
+    parser.add_argument("--precision", default="float32")
+    parser.add_argument("--artifact", type=Path)
+    args = parser.parse_args()
+    found = {"keras": keras_times, "make": make, "score": score}[args.what](args)
+    common.report(args.report, **json.loads(json.dumps(found)))
+
+
+if __name__ == "__main__":
+    main()
