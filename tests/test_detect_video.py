@@ -1,5 +1,6 @@
 """examples/detect_video.py finds in a video what the Keras model finds in its frames, without this package."""
 
+import importlib
 import os
 import re
 import subprocess
@@ -51,6 +52,13 @@ def video(tmp_path_factory):
     return path
 
 
+@pytest.fixture
+def script(monkeypatch):
+    """The script as a module."""
+    monkeypatch.syspath_prepend(SCRIPT.parent)
+    return importlib.import_module("detect_video")
+
+
 def read(path):
     capture = cv2.VideoCapture(str(path))
     found = []
@@ -90,20 +98,33 @@ def test_every_third_frame_is_looked_at(model, video, tmp_path):
     assert "(median of 2)" in done.stdout
 
 
-def test_a_model_of_one_size_looks_at_frames_of_another(tmp_path, video):
+def test_a_model_of_one_size_looks_at_frames_of_another(script, tmp_path, video):
     fixed = tflite(decided_detector(), tmp_path / "fixed.tflite", size=(120, 160)).path
-    sys.path.insert(0, str(SCRIPT.parent))
-    try:
-        import detect_video
-    finally:
-        sys.path.remove(str(SCRIPT.parent))
     frame = read(video)[0][0]
-    found = detect_video.Detector(str(fixed), 1).detect(frame, 0.2)
+    found = script.Detector(str(fixed), 1).detect(frame, 0.2)
     small = cv2.resize(frame, (160, 120), interpolation=cv2.INTER_AREA)
     expected = decided_detector().detect(small[..., ::-1], score_threshold=0.2)
     assert len(expected) > 1
     assert [each.name for each in found] == list(expected.class_names)
     np.testing.assert_allclose([each.box for each in found], expected.boxes * 2, atol=1.0)
+
+
+def test_a_camera_in_a_window_until_q_is_pressed(script, model, video, monkeypatch, capsys):
+    """Of camera and window only what OpenCV would do is made up."""
+    opened, shown = [], []
+    capture = cv2.VideoCapture(str(video))
+    monkeypatch.setattr(cv2, "VideoCapture", lambda source: opened.append(source) or capture)
+    monkeypatch.setattr(cv2, "namedWindow", lambda *_: None)
+    monkeypatch.setattr(cv2, "imshow", lambda name, frame: shown.append(frame))
+    monkeypatch.setattr(cv2, "waitKey", lambda wait: ord("q") if len(shown) == 4 else -1)
+    monkeypatch.setattr(sys, "argv", ["detect_video.py", str(model), "camera:1"])
+    script.main()
+    assert opened == [1]
+    assert len(shown) == 4
+    before = digit_scenes("test", FRAMES, size=(240, 320)).image(0)[..., ::-1]
+    # The rate stands in the corner.
+    assert np.abs(shown[0][:30, :100].astype(int) - before[:30, :100]).max() > 100
+    assert "4 of 6 frames of 320x240" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
