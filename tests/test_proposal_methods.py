@@ -194,6 +194,48 @@ def test_structured_edges_want_their_model(tmp_path):
             method(picture())
 
 
+def forest(path, feature=1771):
+    """A structured forest of stumps, made by hand: an edge down the middle wherever one feature is large."""
+    options = {"stride": 2, "shrinkNumber": 2, "patchSize": 32, "patchInnerSize": 16, "gradientSmoothingRadius": 0}
+    options |= {"numberOfGradientOrientations": 4, "regFeatureSmoothingRadius": 2, "ssFeatureSmoothingRadius": 8}
+    options |= {"gradientNormalizationRadius": 4, "selfsimilarityGridSize": 5}
+    options |= {"numberOfTrees": 8, "numberOfTreesToEvaluate": 4}
+    lines = ["%YAML:1.0", "---", "options:", *(f"    {name}: {value}" for name, value in options.items())]
+    # Node 0 asks, nodes 1 and 2 answer; where the edges of each node's patch begin, and their pixels (16 x 16).
+    starts = [[16 * tree, 16 * tree, 16 * tree] for tree in range(8)]
+    starts[-1].append(16 * 8)
+    parts = {
+        "childs": [[2, 0, 0]] * 8,
+        "featureIds": [[feature, 0, 0]] * 8,
+        "thresholds": [[0.1, 0.0, 0.0]] * 8,
+        "edgeBoundaries": starts,
+        "edgeBins": [[8 + 16 * row for row in range(16)]] * 8,
+    }
+    for name, rows in parts.items():
+        lines += [f"{name}:", *(f"    - [ {', '.join(map(str, row))} ]" for row in rows)]
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def test_edge_boxes_of_a_structured_forest(tmp_path):
+    image, path = picture(), forest(tmp_path / "model.yml")
+    detector = cv2.ximgproc.createStructuredEdgeDetection(str(path))
+    edges = detector.detectEdges(image.astype(np.float32) / 255)
+    normals = detector.computeOrientation(edges)
+    search = cv2.ximgproc.createEdgeBoxes(maxBoxes=40, minBoxArea=256.0)
+    wanted, values = search.getBoundingBoxes(detector.edgesNms(edges, normals), normals)
+    rows = [(x, y, x + w, y + h, s) for (x, y, w, h), s in zip(wanted.tolist(), values.ravel(), strict=True)]
+    rows = [row for row in rows if row[2] - row[0] >= 16 and row[3] - row[1] >= 16]
+    method = EdgeBoxes(path, most=40)
+    boxes, scores = method.scored(image)
+    assert method.name == "edge-boxes"
+    assert len(boxes) == len(rows) > 10
+    np.testing.assert_allclose(np.concatenate([boxes, scores[:, None]], axis=1), rows, atol=1e-5)
+    other = EdgeBoxes(forest(tmp_path / "other.yml", 904), most=40)
+    assert other.settings["model"] != method.settings["model"]
+    assert not np.array_equal(other(image), boxes)
+
+
 def test_opencv_without_contrib_says_what_to_install(monkeypatch):
     monkeypatch.delattr(cv2, "ximgproc")
     for method in (SelectiveSearch(), EdgeBoxes()):
