@@ -68,8 +68,8 @@ def _png(data: tf.Tensor) -> tf.Tensor:
     values = tf.io.decode_png(data, channels=4)
     # Where a picture has no opacity of its own TensorFlow adds the greatest number of its bits, of 4 bits 15.
     bits = tf.minimum(tf.cast(tf.io.decode_raw(tf.strings.substr(data, 24, 1), tf.uint8)[0], tf.int32), 8)
-    alpha = tf.cast(values[..., 3], tf.int32)
-    opaque = tf.reduce_all(alpha == tf.bitwise.left_shift(1, bits) - 1)
+    greatest = tf.cast(tf.bitwise.left_shift(1, bits) - 1, tf.uint8)
+    opaque = tf.reduce_all(values[..., 3] == greatest)
     pixels = tf.cond(opaque, lambda: values[..., :3], lambda: _on_white(values))
     return upright(pixels, png_orientation(data))
 
