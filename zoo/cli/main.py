@@ -22,6 +22,7 @@ from zoo.cli import (
     train,
 )
 from zoo.cli.console import import_tensorflow_quietly, warn
+from zoo.distribute.cluster import WorkerLostError
 
 _EXAMPLES = """examples:
   zoo list vgg                                      models with vgg in their name
@@ -82,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         warn("stopped")
         return 130
-    except ArithmeticError as error:
+    except (ArithmeticError, WorkerLostError) as error:
         if args.debug:
             raise
         warn(f"zoo: {error}")

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from zoo.cli.console import import_tensorflow_quietly
+from zoo.distribute.cluster import WorkerLostError
 from zoo.distribute.resolve import SOURCES, find_cluster
 from zoo.distribute.strategies import STRATEGIES, join_workers, make_strategy, multi_worker_strategy
 
@@ -64,6 +67,29 @@ def chosen_strategy(args: argparse.Namespace) -> tf.distribute.Strategy:
         return multi_worker_strategy()
     import_tensorflow_quietly()
     return make_strategy(args.strategy, args.devices)
+
+
+@contextmanager
+def naming_lost_workers(strategy: tf.distribute.Strategy) -> Iterator[None]:
+    """Turn what TensorFlow says when another worker is gone, pages of text, into a `WorkerLostError`."""
+    import tensorflow as tf
+
+    gone = (
+        tf.errors.UnavailableError,
+        tf.errors.AbortedError,
+        tf.errors.CancelledError,
+        tf.errors.DeadlineExceededError,
+    )
+    try:
+        yield
+    except gone as error:
+        if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+            raise
+        reason = (error.message or "").strip().partition("\n")[0]
+        raise WorkerLostError(
+            f"another worker has ended ({type(error).__name__}: {reason[:300]}); look at its log, then start all "
+            "workers again with --resume: they go on from the last whole epoch"
+        ) from error
 
 
 def scaled(recipe: Recipe, args: argparse.Namespace, batch_size: int, steps_per_epoch: int) -> Recipe:

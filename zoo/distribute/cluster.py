@@ -15,6 +15,10 @@ class ClusterError(ValueError):
     """A cluster that cannot work; the message says what is wrong and what to set."""
 
 
+class WorkerLostError(RuntimeError):
+    """Another worker ended in the middle of a training; the message says how to go on."""
+
+
 @dataclass(frozen=True)
 class Task:
     """One process of a cluster: its job, its number within the job, ``"host:port"``."""
