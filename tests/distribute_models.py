@@ -52,7 +52,7 @@ def trained(kind: str, strategy, folder: Path, validate: bool = True, **changes)
 
 
 def difference(weights: list[np.ndarray], folder: Path, kept: Path) -> dict[str, float]:
-    """The largest difference to the training in ``kept``, of the weights and of each column of the logs in ``folder``."""
+    """The largest difference of ``folder`` to ``kept``: of the weights and of each column of its logs."""
     with np.load(kept / "weights.npz") as file:
         pairs = list(zip(weights, file.values(), strict=True))
     found = {"weights": max(float(np.abs(ours - theirs).max()) for ours, theirs in pairs)}

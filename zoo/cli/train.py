@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-from collections.abc import Iterator
-from dataclasses import replace
+import functools
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from zoo.cli.alternating import add_alternating_options, alternates, train_by_turns
 from zoo.cli.classes import AUGMENTATIONS
 from zoo.cli.console import say
 from zoo.cli.data import add_data_options, is_digits, train_and_val
 from zoo.cli.models import add_model_options, describe
+from zoo.cli.recipe_options import EPOCHS, add_recipe_options, chosen_recipe
 from zoo.cli.starting import add_start_options, find_start, tell_frozen
 from zoo.cli.strategy import add_strategy_options, chosen_strategy, naming_lost_workers, scaled
 
@@ -21,9 +23,6 @@ if TYPE_CHECKING:
     from zoo.datasets.class_records import ClassificationDataset
     from zoo.datasets.pipeline import Batches
     from zoo.datasets.records import DetectionDataset
-    from zoo.training.fit import Recipe
-
-_EPOCHS = 12
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
@@ -41,12 +40,13 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for weights, logs and curves")
     add_start_options(parser)
     length = parser.add_mutually_exclusive_group()
-    length.add_argument("--epochs", type=int, metavar="N", help=f"length in epochs; {_EPOCHS} if no length is given")
+    length.add_argument("--epochs", type=int, metavar="N", help=f"length in epochs; {EPOCHS} if no length is given")
     length.add_argument("--steps", type=int, metavar="N", help="length in batches")
     length.add_argument(
         "--minutes", type=float, metavar="M", help="length in minutes; the learning rate follows the clock"
     )
-    _add_recipe(parser.add_argument_group("steps"))
+    add_recipe_options(parser.add_argument_group("steps"))
+    add_alternating_options(parser.add_argument_group("alternating"))
     _add_augmentation(parser.add_argument_group("pictures"))
     add_strategy_options(parser.add_argument_group("devices"))
     parser.add_argument("--val-every", type=int, default=1, metavar="N", help="epochs between two validations (1)")
@@ -59,49 +59,6 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--no-tensorboard", action="store_true", help="write no TensorBoard logs")
     parser.add_argument("--quiet", action="store_true", help="a line per epoch instead of a progress bar")
     parser.set_defaults(run=_train, tensorflow=False)  # the strategy imports it
-
-
-def _add_recipe(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--recipe", metavar="NAME", help="a paper's settings; the options below override them")
-    group.add_argument(
-        "--batch", type=int, metavar="B", help="pictures in a batch, of all devices together (2; 128 for a classifier)"
-    )
-    group.add_argument("--lr", type=float, metavar="RATE", help="highest learning rate (.001)")
-    group.add_argument("--schedule", choices=("step", "cosine", "constant"), help="how it falls (step)")
-    group.add_argument(
-        "--drops",
-        type=float,
-        nargs="+",
-        metavar="SHARE",
-        help="shares of the training after which a step schedule divides by ten (.7)",
-    )
-    group.add_argument(
-        "--warmup", type=int, metavar="STEPS", help="steps of linear warm-up; by default a twentieth of all"
-    )
-    group.add_argument("--momentum", type=float, metavar="M", help="of SGD (.9)")
-    group.add_argument("--weight-decay", type=float, metavar="W", help="of kernels, in Caffe's meaning (5e-4)")
-    group.add_argument("--bias-rate", type=float, metavar="N", help="learning rate of biases, as a multiple (1)")
-    group.add_argument(
-        "--accumulate", type=int, metavar="N", help="batches whose gradients are averaged for one step (1)"
-    )
-    group.add_argument(
-        "--train-from",
-        metavar="LAYER",
-        help="freeze the layers before this one, or before this stage; 'paper' for those that Girshick 2015 freezes, "
-        "'all' to train all",
-    )
-    group.add_argument("--clipnorm", type=float, metavar="N", help="limit of the norm of all gradients (none)")
-    group.add_argument("--ema", type=float, metavar="M", help="momentum of a moving average of the weights to keep")
-    group.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="of the weights, the order and the augmentation (0)"
-    )
-    group.add_argument(
-        "--precision",
-        choices=("float32", "mixed_bfloat16", "mixed_float16"),
-        default="float32",
-        help="arithmetic of the networks; weights and boxes stay in 32 bits (float32)",
-    )
-    group.add_argument("--jit", action=argparse.BooleanOptionalAction, help="compile with XLA (as Keras sees fit)")
 
 
 def _add_augmentation(group: argparse._ArgumentGroup) -> None:
@@ -161,13 +118,16 @@ def _train(args: argparse.Namespace) -> int:
     from zoo.training.fit import train
 
     start = find_start(args)
+    if alternates(args):
+        with _precision(args.precision):
+            return train_by_turns(args, start, *_detection_batches(args))
     task = zoo.info(start.model).task
     detector = task == "detection"
-    recipe, batch, length = _recipe(args, start.model, task)
+    recipe, batch, length = chosen_recipe(args, start.model, task)
     tell_frozen(start, recipe.train_from)
     if detector:
-        batches, val = _detection_data(args, batch)
-        data = batches.source
+        data, val, make_batches = _detection_batches(args)
+        batches = make_batches(data, batch, args.seed)
     else:
         data, val = _classification_data(args)
     classes = data.classes
@@ -207,42 +167,10 @@ def _train(args: argparse.Namespace) -> int:
     return 0
 
 
-def _recipe(args: argparse.Namespace, model: str, task: str) -> tuple[Recipe, int, dict[str, float]]:
-    """Settings, batch size and length: the named recipe's or the defaults, with what was given in place."""
-    from zoo.training.recipe import Recipe
-    from zoo.training.recipes import named_recipe, recipes_for
-
-    recipe, length, batch = Recipe(), {"epochs": _EPOCHS}, 2 if task == "detection" else 128
-    if args.recipe is not None:
-        named = named_recipe(args.recipe)
-        if not named.suits(model, task):
-            fitting = ", ".join(recipes_for(model, task)) or "none"
-            raise ValueError(
-                f"--recipe {args.recipe} is for {named.task}, models {named.models}; for {model} there are: {fitting}"
-            )
-        recipe, batch, length = named.recipe, named.batch_size, named.length
-    asked = {"epochs": args.epochs, "steps": args.steps, "minutes": args.minutes}
-    length = {name: value for name, value in asked.items() if value is not None} or length
-    given = {
-        "learning_rate": args.lr,
-        "momentum": args.momentum,
-        "weight_decay": args.weight_decay,
-        "warmup_steps": args.warmup,
-        "schedule": args.schedule,
-        "drops": None if args.drops is None else tuple(args.drops),
-        "clipnorm": args.clipnorm,
-        "ema": args.ema,
-        "bias_rate": args.bias_rate,
-        "accumulate": args.accumulate,
-        "train_from": args.train_from,
-    }
-    given = {name: value for name, value in given.items() if value is not None}
-    if given.get("train_from") == "all":
-        given["train_from"] = None
-    return replace(recipe, seed=args.seed, **given), batch if args.batch is None else args.batch, length
-
-
-def _detection_data(args: argparse.Namespace, batch: int) -> tuple[Batches, DetectionDataset | None]:
+def _detection_batches(
+    args: argparse.Namespace,
+) -> tuple[DetectionDataset, DetectionDataset | None, Callable[..., Batches]]:
+    """Training and validation data, and what makes batches of the former, given a batch size and a seed."""
     from zoo.datasets.pipeline import Batches
 
     if args.augmentation is not None:
@@ -257,10 +185,8 @@ def _detection_data(args: argparse.Namespace, batch: int) -> tuple[Batches, Dete
         images=args.images,
         difficult=args.difficult,
     )
-    batches = Batches(
-        data,
-        batch,
-        args.seed,
+    make_batches = functools.partial(
+        Batches,
         flip=not is_digits(args.data) if args.flip is None else args.flip,
         workers=args.workers,
         vertical_flip=args.vertical_flip,
@@ -274,7 +200,7 @@ def _detection_data(args: argparse.Namespace, batch: int) -> tuple[Batches, Dete
         pad_multiple=args.pad_multiple,
         cache=args.cache,
     )
-    return batches, val
+    return data, val, make_batches
 
 
 def _classification_data(args: argparse.Namespace) -> tuple[ClassificationDataset, ClassificationDataset | None]:
