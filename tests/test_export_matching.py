@@ -106,7 +106,7 @@ def test_the_worst_is_told_first_with_its_nearest():
 
 
 def test_without_a_limit_the_nearest_boxes_are_paired():
-    others = (moved(A, box=3), moved(moved(A, box=60), score=-0.001))
+    others = (moved(A, box=3, score=-0.002), moved(A, box=60))
     agreement = compare(results(A), results(*others), tolerance=Tolerance(boxes=np.inf, scores=0.1))
     assert (agreement.matched, agreement.worst_box) == (1, 3.0)
 
