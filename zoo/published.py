@@ -6,6 +6,7 @@ The figures are their publishers'; none was measured here. Nothing is fetched be
 from __future__ import annotations
 
 from zoo.convert.detectors import CaffeFasterRCNN, ChainerFasterRCNN
+from zoo.convert.fast_caffe import CaffeFastRCNN
 from zoo.detectors.voc_classes import VOC_CLASSES
 from zoo.imagenet import imagenet_classes
 from zoo.weights_entry import WeightsEntry
@@ -16,6 +17,12 @@ _CHAINERCV = "https://chainercv-models.preferred.jp"
 _ONNX = "https://huggingface.co/onnxmodelzoo/legacy_models/resolve/main/validated/vision/classification"
 _CC_BY = "CC BY 4.0 (the weights of the VGG authors)"
 _HE = "MIT (He's release)"
+# What Fast R-CNN's release was trained from.
+_STARTS = {
+    "caffenet": "BVLC's weights, for unrestricted use",
+    "vgg_cnn_m_1024": "weights of Chatfield 2014, whose own terms hold",
+    "vgg16": _CC_BY,
+}
 _VALIDATION = "of ILSVRC 2012's validation images, one crop"
 
 
@@ -55,6 +62,9 @@ def _entries() -> dict[str, list[WeightsEntry]]:
             ),
             _py_detector(),
         ],
+        "fast_rcnn_caffenet": [_fast_detector("fast_rcnn_caffenet", "caffenet", "57.1")],
+        "fast_rcnn_vgg_m": [_fast_detector("fast_rcnn_vgg_m", "vgg_cnn_m_1024", "59.2")],
+        "fast_rcnn_vgg16": [_fast_detector("fast_rcnn_vgg16", "vgg16", "66.9")],
     }
 
 
@@ -171,6 +181,27 @@ def _py_detector() -> WeightsEntry:
         source="py-faster-rcnn's faster_rcnn_models.tgz (695 MB; its address is dead, so get it elsewhere and put it "
         "into the cache by hand: the md5 is the authors'); trained in four steps on VOC 2007 trainval",
         published_score="mAP 69.9 (VOC 2007 test, 11 points)",
+        preprocessing="BGR 0-255, minus (102.9801, 115.9465, 122.7717); short side 600, long side at most 1000, by one "
+        "factor, bilinear",
+    )
+
+
+def _fast_detector(model: str, network: str, score: str) -> WeightsEntry:
+    file = f"{network}_fast_rcnn_iter_40000.caffemodel"
+    return WeightsEntry(
+        name="voc07",
+        file=file,
+        # The last address that the release's script gave; probably as dead as that of py-faster-rcnn's models.
+        url="https://dl.dropboxusercontent.com/s/e3ugqq3lca4z8q6/fast_rcnn_models.tgz",
+        member=f"fast_rcnn_models/{file}",
+        md5="5f7dde9f5376e18c8e065338cc5df3f7",
+        classes=VOC_CLASSES,
+        options=CaffeFastRCNN().options(model, {}),
+        layout="caffe",
+        licence=f"MIT (fast-rcnn); it started from others: {_STARTS[network]}",
+        source="fast-rcnn's fast_rcnn_models.tgz (0.96 GB; should its address be dead, get it elsewhere and put it "
+        "into the cache by hand: the md5 is the author's); trained on VOC 2007 trainval with selective search",
+        published_score=f"mAP {score} (VOC 2007 test, 11 points, selective search)",
         preprocessing="BGR 0-255, minus (102.9801, 115.9465, 122.7717); short side 600, long side at most 1000, by one "
         "factor, bilinear",
     )

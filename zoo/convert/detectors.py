@@ -1,8 +1,7 @@
 """Published Faster R-CNNs: ChainerCV's (VGG-16), and py-faster-rcnn's Caffe models (VGG-16, VGG_CNN_M_1024).
 
 The networks are ours; what differs is the order of arrays and of channels, and the conventions under which the weights
-were trained: those come as builder options. The Fast R-CNN releases name their layers as py-faster-rcnn does, without
-the RPN; they await a Fast R-CNN among our models.
+were trained: those come as builder options.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from __future__ import annotations
 from zoo.convert.caffe import CaffePlain, CaffeResNet
 from zoo.convert.chainercv import ChainerResNet, ChainerVGG
 from zoo.convert.detectors import CaffeFasterRCNN, ChainerFasterRCNN
+from zoo.convert.fast_caffe import CaffeFastRCNN
 from zoo.convert.keras_applications import KerasResNet, KerasVGG
 from zoo.convert.layout import ArrayFile, Layout
 from zoo.convert.onnx_zoo import OnnxCaffe2, OnnxGluonResNet, OnnxGluonVGG
@@ -25,7 +26,7 @@ CLASSIFIERS: tuple[Layout, ...] = (
     CaffePlain(),
     CaffeResNet(),
 )
-DETECTORS: tuple[Layout, ...] = (ChainerFasterRCNN(), CaffeFasterRCNN())
+DETECTORS: tuple[Layout, ...] = (ChainerFasterRCNN(), CaffeFasterRCNN(), CaffeFastRCNN())
 LAYOUTS: tuple[Layout, ...] = CLASSIFIERS + DETECTORS
 
 
