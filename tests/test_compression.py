@@ -226,6 +226,18 @@ def test_the_dense_layers_alone_are_those_of_the_detector(detector):
     assert all(dense > 0 for dense, _ in times)
 
 
+def test_fast_rcnn_is_compressed_too():
+    model = zoo.get("fast_rcnn_resnet18", classes=("a", "b"), head="fc", head_units=8, short=64, long=96)
+    model.set_target_statistics(np.full((2, 4), 0.5), np.full((2, 4), 0.25), new=True)
+    small = compress(model, {"fc6": 3})
+    assert small.zoo_meta.options["ranks"] == {"fc6": 3}
+    np.testing.assert_array_equal(np.asarray(small.box_means), np.full((2, 4), 0.5))
+    boxes = np.array([[4, 4, 50, 60], [10, 0, 64, 64.0]])
+    expected = compress(model, {"fc6": 8}).detect(IMAGES[0], proposals=boxes, score_threshold=0.0)
+    assert len(model.detect(IMAGES[0], proposals=boxes, score_threshold=0.0)) == len(expected)
+    assert np.shape(take_times((model, small), IMAGES[0], rois=6, repeats=1)) == (2, 2)
+
+
 def test_the_command(detector, registered, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run = tmp_path / "run"

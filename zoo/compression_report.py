@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from zoo.compression import head_layers, kernel_of
+from zoo.detectors.fast_rcnn import FastRCNN
 from zoo.heads.low_rank import LowRankDense
 
 
@@ -95,7 +96,7 @@ def take_times(
     Args:
         models: detectors.
         image: (H, W, 3) uint8; detected in as a whole.
-        rois: vectors that the dense layers are given.
+        rois: vectors that the dense layers are given; proposals of a Fast R-CNN.
         repeats: turns after a first one that is not counted.
     """
     if repeats < 1:
@@ -105,7 +106,12 @@ def take_times(
     for model in models:
         part = dense_part(model)
         vectors = np.maximum(rng.standard_normal((rois, part.input_shape[-1]), np.float32), 0)
-        jobs += [lambda part=part, x=vectors: part.predict_on_batch(x), lambda model=model: model.detect(image)]
+        # Fast R-CNN is given proposals: finding them is no part of it.
+        given = {"proposals": _boxes(image, rois)} if isinstance(model, FastRCNN) else {}
+        jobs += [
+            lambda part=part, x=vectors: part.predict_on_batch(x),
+            lambda model=model, given=given: model.detect(image, **given),
+        ]
     taken: list[list[float]] = [[] for _ in jobs]
     for turn in range(repeats + 1):
         for job, times in zip(jobs, taken, strict=True):
@@ -115,6 +121,14 @@ def take_times(
                 times.append(1000 * (time.perf_counter() - started))
     medians = [float(np.median(times)) for times in taken]
     return list(zip(medians[::2], medians[1::2], strict=True))
+
+
+def _boxes(image: np.ndarray, count: int) -> np.ndarray:
+    """Random boxes (P, 4), of at least 16 pixels except at the border."""
+    size = np.array(image.shape[1::-1], np.float32)
+    corners = np.sort(np.random.default_rng(0).random((count, 2, 2), np.float32) * size, axis=1)
+    corners[:, 1] = np.minimum(np.maximum(corners[:, 1], corners[:, 0] + 16), size)
+    return corners.reshape(count, 4)
 
 
 def _kernels(layer: keras.layers.Layer) -> int:
