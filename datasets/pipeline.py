@@ -268,7 +268,7 @@ class Batches:
             boxes[row, : len(image_boxes)] = image_boxes
             classes[row, : len(image_boxes)] = sample.classes[kept]
             difficult[row, : len(image_boxes)] = (sample.difficult | sample.crowd)[kept]
-        sizes = np.array([each.size for each in steps], np.int32)
+        sizes = np.array([each.size for each in steps], np.int32).reshape(-1, 2)
         x = {"images": images, "sizes": sizes, "image_id": np.asarray(indices, np.int32)}
         if self.shorts:
             x["prepared_sizes"] = sizes.copy()

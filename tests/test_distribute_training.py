@@ -17,6 +17,8 @@ from tiny import tiny_detector
 
 import zoo
 from zoo.cli.main import build_parser, main
+from zoo.cli.strategy import naming_lost_workers
+from zoo.distribute.cluster import WorkerLostError
 from zoo.distribute.launch import free_ports
 from zoo.distribute.replicas import Replicas, strategy_of
 from zoo.distribute.strategies import make_strategy
@@ -162,6 +164,19 @@ def test_the_rate_grows_with_the_batch():
     assert (scaled.learning_rate, scaled.warmup_steps) == (pytest.approx(3.2), 780)
     with pytest.raises(ValueError, match="at least 1 picture, not 0"):
         scale_rate(Recipe(), 8, 0, 1)
+
+
+def test_a_lost_worker_is_told_in_a_sentence():
+    import tensorflow as tf
+
+    page = "Graph execution error:\n\nDetected at node x\nCollective ops is aborted by: tasks are unhealthy\nmore"
+    lost = tf.errors.UnavailableError(None, None, page)
+    workers = tf.distribute.MultiWorkerMirroredStrategy.__new__(tf.distribute.MultiWorkerMirroredStrategy)
+    says = r"ended \(tasks are unhealthy\); .* again with --resume"
+    with pytest.raises(WorkerLostError, match=says), naming_lost_workers(workers):
+        raise lost
+    with pytest.raises(tf.errors.UnavailableError), naming_lost_workers(tf.distribute.get_strategy()):
+        raise lost
 
 
 @pytest.mark.parametrize(

@@ -85,9 +85,10 @@ def naming_lost_workers(strategy: tf.distribute.Strategy) -> Iterator[None]:
     except gone as error:
         if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
             raise
-        reason = (error.message or "").strip().partition("\n")[0]
+        # What it is lies deep in a description of the graph.
+        aborted = (error.message or "").partition("Collective ops is aborted by: ")[2].strip().partition("\n")[0]
         raise WorkerLostError(
-            f"another worker has ended ({type(error).__name__}: {reason[:300]}); look at its log, then start all "
+            f"another worker has ended ({aborted[:300] or type(error).__name__}); look at its log, then start all "
             "workers again with --resume: they go on from the last whole epoch"
         ) from error
 

@@ -176,16 +176,17 @@ def _once(batches: Batches, context: tf.distribute.InputContext) -> tf.data.Data
     import tensorflow as tf
 
     mine = batches.shard(context.input_pipeline_id, context.num_input_pipelines)
-    data = mine.dataset(repeat=False)
     replicas = context.num_replicas_in_sync // context.num_input_pipelines
-    if replicas == 1:
-        return data
     rows = mine.batch_size // replicas
 
+    # Also for one replica: cut out at a place that is not known before, a piece has a size that is not known before,
+    # the same on all workers. Those to whom no batch leaves a row would trace something that cannot run.
     def pieces(x: dict, y: dict) -> tf.data.Dataset:
         def piece(number: tf.Tensor) -> Any:
             return tf.nest.map_structure(lambda part: part[number * rows : (number + 1) * rows], (x, y))
 
         return tf.data.Dataset.range(replicas).map(piece)
 
-    return data.flat_map(pieces).apply(tf.data.experimental.assert_cardinality(replicas * len(mine)))
+    return (
+        mine.dataset(repeat=False).flat_map(pieces).apply(tf.data.experimental.assert_cardinality(replicas * len(mine)))
+    )
