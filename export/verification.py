@@ -18,6 +18,9 @@ from zoo.export.parity import check_parity, compare
 from zoo.export.runners import Artifact, open_artifact
 from zoo.export.samples import sample_pictures
 
+# Of the mean average precision, with fewer bits a weight.
+_MOST_LOST = 0.1
+
 
 def verify(
     path: str | Path, model: keras.Model | None = None, images: Sequence[Any] | Any | None = None
@@ -43,7 +46,8 @@ def verify(
     artifact = open_artifact(path)
     check_format(artifact)
     if model is not None:
-        return check_parity(model, artifact, images)
+        known = report_path(artifact.path).is_file()
+        return check_parity(model, artifact, images, most_lost=_limit(_read_report(artifact)) if known else _MOST_LOST)
     kept = _read_report(artifact)
     if kept["digest"] != artifact.digest:
         raise ExportError(
@@ -60,7 +64,12 @@ def verify(
             "give the same ones, or the model (`zoo verify --model`)"
         )
     references = [_reference(by_digest[picture.digest]) for picture in known]
-    return compare(artifact, known, references)
+    return compare(artifact, known, references, most_lost=_limit(kept))
+
+
+def _limit(report: dict[str, Any]) -> float:
+    """What was allowed when the artifact was written."""
+    return report["tolerance"].get("map_lost", _MOST_LOST)
 
 
 def _reference(entry: dict[str, Any]) -> tuple[Results, float]:
@@ -81,8 +90,8 @@ def _read_report(artifact: Artifact) -> dict[str, Any]:
     file = report_path(artifact.path)
     try:
         report = json.loads(file.read_text(encoding="utf-8"))
-        if not report["images"] or "digest" not in report:
-            raise KeyError("images")
+        if not report["images"] or not {"digest", "tolerance"} <= report.keys():
+            raise KeyError("images, digest, tolerance")
     except FileNotFoundError as error:
         raise ExportError(
             f"{artifact.path} has no report ({file} does not exist); compare it with its model (`zoo verify --model`)"

@@ -1,5 +1,8 @@
 """Eight bits a weight: what is rounded, what is not, and that it detects nearly the same."""
 
+import json
+import shutil
+
 import numpy as np
 import onnx
 import pytest
@@ -8,7 +11,7 @@ from export_helpers import decided_detector, picture, run_alone, tiny_classifier
 from onnx import TensorProto, helper, numpy_helper
 
 import zoo
-from zoo.export import ExportError
+from zoo.export import ExportError, ParityError
 from zoo.export.onnx_int8 import quantise
 from zoo.export.onnx_weights import sort_nodes
 
@@ -100,6 +103,18 @@ results = {{name: value.copy() for name, value in serve(**given).items()}}
     # The best few: further down detections of nearly equal scores change places.
     np.testing.assert_allclose(found["scores"][:, :3], expected["scores"][:, :3], atol=0.02)
     np.testing.assert_allclose(found["boxes"][:, 0], expected["boxes"][:, 0], atol=2.0)
+
+
+def test_verification_allows_what_the_export_allowed(detector, litert, tmp_path):
+    report = json.loads(litert.report_path.read_text())
+    images = [picture(*size, seed=20) for size in SIZES]
+    assert zoo.export.verify(litert.path, images=images)["tolerance"] == report["tolerance"] == {"map_lost": 0.5}
+    copy = shutil.copy(litert.path, tmp_path / "copy.tflite")
+    path = tmp_path / "copy.tflite.parity.json"
+    path.write_text(json.dumps({**report, "tolerance": {"map_lost": -0.01}}))
+    for model in (None, detector):
+        with pytest.raises(ParityError, match="of the mean average precision is lost"):
+            zoo.export.verify(copy, model, images)
 
 
 @pytest.mark.parametrize("export", [zoo.export.onnx, zoo.export.tflite], ids=["onnx", "tflite"])
