@@ -120,6 +120,7 @@ INFER = {
     "a fraction": (tensor(shape=[1.0, 4, 5, 3]), 400, "whole numbers"),
     "a shape that is none": (tensor(shape="1x4x5x3"), 400, "whole numbers"),
     "another shape": (tensor(shape=[1, 5, 5, 3]), 400, "its data has shape [60]"),
+    "nested otherwise": (tensor(data=np.zeros((1, 5, 4, 3), int).tolist()), 400, "its data has shape [1, 5, 4, 3]"),
     "a shape beyond all": (tensor(shape=[4, 2**40, 2**40, 3]), 400, "its data has shape"),
     "no batch": (tensor(shape=[0, 4, 5, 3], data=[]), 400, "no image"),
     "data that is no list": (tensor(data="/etc/passwd"), 400, "give a list"),

@@ -119,11 +119,13 @@ def test_a_model_is_exported_first_and_leaves_no_file(started, detector, make, m
         return detector
 
     def export(kind, copy):
+        source = make(kind)
+
         def exported(model, path, **_):
             assert model is detector
             assert tmp_path in path.parents
             path.parent.mkdir(exist_ok=True)
-            return type("Exported", (), {"path": copy(make(kind), path)})
+            return type("Exported", (), {"path": copy(source, path)})
 
         return exported
 
@@ -141,6 +143,14 @@ def test_a_model_is_exported_first_and_leaves_no_file(started, detector, make, m
         assert artifact.predict_on_batch(PICTURES[0][None])["num_detections"][0] > 3
         assert how["host"] == "127.0.0.1"
     assert (started[0][1]["limits"].max_batch, started[0][1]["limits"].timeout) == (3, 9.0)
+
+
+def test_a_saved_model_is_served_from_its_folder_of_versions(started, make):
+    version = make("saved_model")
+    assert main(["serve", str(version.parent), "--host", "::1", "--port", "0", "--name", "squares"]) == 0
+    ((artifact, how),) = started
+    assert artifact.path == version
+    assert (how["host"], how["port"], how["name"]) == ("::1", 0, "squares")
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,10 @@ def test_a_body_that_is_too_large():
             assert answer.status_code == 413
             assert "larger than the 100,000 bytes" in answer.json()["error"]
             assert answer.headers["connection"] == "close"
+        # A client that sends all before it listens hears it too.
+        with connect(client) as connection:
+            connection.sendall(head(30_000_000) + bytes(30_000_000))
+            assert answered(connection)[0] == 413
         # One that asks before it sends is told at once.
         with connect(client) as connection:
             connection.sendall(head(10**12, "Expect: 100-continue\r\n"))
