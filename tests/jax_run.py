@@ -1,6 +1,6 @@
 """Run by test_jax.py with KERAS_BACKEND=jax: does everything that it checks, and saves what came out.
 
-Usage: jax_run.py model.keras inputs.npz outputs.npz
+Usage: jax_run.py model.keras fast.keras inputs.npz outputs.npz
 """
 
 import sys
@@ -10,6 +10,7 @@ import keras
 import numpy as np
 from tiny import under_conventions
 
+from zoo.detectors.fast_rcnn import FastRCNN
 from zoo.detectors.faster_rcnn import FasterRCNN
 from zoo.detectors.preprocessing import Preprocessing
 from zoo.heads.nms import nms
@@ -17,7 +18,7 @@ from zoo.heads.roi_pool import RoIMaxPool
 from zoo.heads.sampling import uniform
 
 
-def main(model_path: str, inputs_path: str, outputs_path: str) -> None:
+def main(model_path: str, fast_path: str, inputs_path: str, outputs_path: str) -> None:
     """Every array of the outputs is named after what the test compares it with."""
     assert keras.backend.backend() == "jax"
     given = dict(np.load(inputs_path))
@@ -63,6 +64,15 @@ def main(model_path: str, inputs_path: str, outputs_path: str) -> None:
     out["step"] = int(model.sampling_step)
     x["sizes"] = given["sizes"]
     out["validation"] = list(model.evaluate(x, y, batch_size=2, verbose=0, return_dict=True).values())
+
+    fast = keras.saving.load_model(fast_path)
+    assert isinstance(fast, FastRCNN)
+    x = {key: given[key] for key in ("images", "image_id", "proposals", "num_proposals")}
+    for key, value in fast.predict_on_batch(x).items():
+        out[f"found_fast_{key}"] = value
+    fast.compile(keras.optimizers.Adam(1e-3))
+    history = fast.fit(x, y, batch_size=4, epochs=2, verbose=0).history
+    out.update({f"fast_{key}": value for key, value in history.items()})
     np.savez(outputs_path, **{key: np.asarray(value) for key, value in out.items()})
 
 

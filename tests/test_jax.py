@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import reference
-from tiny import tiny_detector, under_conventions
+from tiny import tiny_detector, tiny_fast, under_conventions
 
 from zoo.detectors.preprocessing import Preprocessing
 
@@ -43,6 +43,10 @@ def inputs():
         "sizes": np.array([[64, 96], [64, 96], [50, 80], [64, 70]], "int32"),
         "image_id": np.arange(4, dtype="int32"),
         "truth_boxes": truth_boxes,
+        "proposals": np.concatenate(
+            [np.repeat(truth_boxes, 8, axis=1) + np.arange(24)[:, None] % 8, boxes[:4]], axis=1
+        ),
+        "num_proposals": np.array([64, 60, 64, 64], "int32"),
         "truth_classes": np.array([[0, 1, -1], [1, 1, -1], [-1, -1, -1], [0, 1, -1]], "int32"),
     }
 
@@ -57,16 +61,28 @@ def model():
 
 
 @pytest.fixture(scope="module")
+def fast():
+    """At two scales, with statistics of its own, under the release's boxes."""
+    model = tiny_fast(scales=(64, 96), long=160, convention="fast-rcnn", score_threshold=0.01)
+    rng = np.random.default_rng(4)
+    for layer in (model.head.score, model.head.loc):
+        layer.kernel.assign(rng.normal(0, 0.5, layer.kernel.shape))
+    model.set_target_statistics(rng.normal(0, 0.1, (2, 4)), rng.uniform(0.1, 0.3, (2, 4)), new=True)
+    return model
+
+
+@pytest.fixture(scope="module")
 def given():
     return inputs()
 
 
 @pytest.fixture(scope="module")
-def saved(model, given, tmp_path_factory):
+def saved(model, fast, given, tmp_path_factory):
     folder = tmp_path_factory.mktemp("jax")
     model.save(folder / "model.keras")
+    fast.save(folder / "fast.keras")
     np.savez(folder / "inputs.npz", **given)
-    names = [str(folder / name) for name in ("model.keras", "inputs.npz", "outputs.npz")]
+    names = [str(folder / name) for name in ("model.keras", "fast.keras", "inputs.npz", "outputs.npz")]
     script = Path(__file__).with_name("jax_run.py")
     environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
     # Compiling is most of the work here, and the numbers are small: do not optimise machine code.
@@ -153,3 +169,15 @@ def test_fit(saved):
     assert losses[-1] < losses[0]
     assert saved["step"] == 4
     assert np.isfinite(saved["validation"]).all()
+
+
+def test_a_fast_rcnn_finds_the_same_and_has_the_same_loss(saved, fast, given):
+    x = {key: given[key] for key in ("images", "image_id", "proposals", "num_proposals")}
+    y = {"boxes": given["truth_boxes"], "classes": given["truth_classes"]}
+    compare(saved, "found_fast", fast(x))
+    fast.reset_metrics()
+    loss = fast.compute_loss(x=x, y=y, y_pred=fast(x, training=True), training=True)
+    np.testing.assert_allclose(saved["fast_loss"][0], loss, rtol=1e-4)
+    for name, tracker in fast.trackers.items():
+        np.testing.assert_allclose(saved[f"fast_{name}"][0], tracker.result(), rtol=1e-4)
+    assert saved["fast_loss"][1] < saved["fast_loss"][0]
