@@ -147,18 +147,6 @@ def test_losses_without_objects_and_with_difficult_ones():
         assert values["head_class"] > 0
 
 
-def test_mirrored_replicas_train_as_one_device():
-    """Two logical devices, the same global batch: the same losses and weights (in a process of its own)."""
-    import subprocess
-    import sys
-    from pathlib import Path
-
-    script = Path(__file__).with_name("mirrored_check.py")
-    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert "equal" in done.stdout
-
-
 def test_bad_descriptions_of_a_detector_are_refused():
     with pytest.raises(ValueError, match="distinct class names"):
         tiny_detector(("cat", "cat"))
