@@ -66,12 +66,13 @@ class Artifact(ABC):
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 over the names and contents of all its files, as 64 hex digits."""
+        """SHA-256 over the names and contents of all its files, as 64 hex digits; a file itself may be renamed."""
         folder = self.path if self.path.is_dir() else self.path.parent
         total = hashlib.sha256()
-        for file in sorted(self.files()):
-            with open(file, "rb") as opened:
-                total.update(f"{file.relative_to(folder)} ".encode())
+        named = {"" if file == self.path else str(file.relative_to(folder)): file for file in self.files()}
+        for name in sorted(named):
+            with open(named[name], "rb") as opened:
+                total.update(f"{name} ".encode())
                 total.update(hashlib.file_digest(opened, "sha256").digest())
         return total.hexdigest()
 
