@@ -225,10 +225,11 @@ def test_dropout_rests_in_the_box_stage():
         assert (losses[0] != losses[1]) == differs
 
 
-def test_softmax_only():
+@pytest.mark.parametrize("convention", ["continuous", "caffe"])
+def test_softmax_only(convention):
     """Without a regression there are neither its weights nor its loss, and detections are proposals."""
     x, y = batch()
-    model = decisive(bbox="none", score_threshold=0.0)
+    model = decisive(bbox="none", score_threshold=0.0, convention=convention)
     assert not any("loc" in weight.path or "box_" in weight.path for weight in model.weights)
     assert set(model.trackers) == {"head_class", "proposal_recall"}
     loss = float(model.compute_loss(x, y, model(x, training=True), training=True))
@@ -236,7 +237,7 @@ def test_softmax_only():
     for call in (lambda: model.measure_targets([(x, y)]), lambda: model.set_stage("box")):
         with pytest.raises(ValueError, match="no regression of boxes"):
             call()
-    unrefined = decisive(refine=False, score_threshold=0.0)
+    unrefined = decisive(refine=False, score_threshold=0.0, convention=convention)
     unrefined.head.score.kernel.assign(model.head.score.kernel)
     for each in (model, unrefined):
         found = arrays(each(x))

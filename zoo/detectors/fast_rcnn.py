@@ -202,16 +202,15 @@ class FastRCNN(NormalisedTargets, RoIDetector):
         """Detections in continuous pixels of the original images."""
         rois, scores = raw["proposals"][:, : self.proposals], raw["proposal_scores"][:, : self.proposals]
         logits, deltas = self.head(self._pool(raw, rois), training=False)
-        if self.bbox == "multi":
-            deltas = denormalised(deltas, self.box_means, self.box_deviations)
-        if not self.refine:
-            deltas = ops.zeros_like(deltas)
+        refined = self.refine and self.bbox == "multi"
+        deltas = denormalised(deltas, self.box_means, self.box_deviations) if refined else ops.zeros_like(deltas)
         if rois.shape[1] is None:
             # NMS wants a number that does not depend on the image.
             parts = ((logits, 0.0), (deltas, 0.0), (rois, 0.0), (scores, -1.0))
             logits, deltas, rois, scores = (_filled_up(part, self.proposals, value) for part, value in parts)
-        sizes = raw["original_sizes"]
-        return self._found(logits, deltas, rois, scores, sizes, ONE, deltas_plus_one=self._deltas_inclusive)
+        # With py-faster-rcnn's deltas a box that is not moved would grow by a pixel; the releases leave it as it is.
+        widths = self._deltas_inclusive and refined
+        return self._found(logits, deltas, rois, scores, raw["original_sizes"], ONE, deltas_plus_one=widths)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """The multi-task loss (section 2.3, equation 1), or one task's; each is also kept as a metric."""
