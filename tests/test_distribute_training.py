@@ -233,3 +233,14 @@ def test_ready_files_hold_commands_that_are_understood():
         args = build_parser().parse_args(command[1:])
         assert (args.strategy, args.resume) == ("multi_worker", True)
         assert args.model in zoo.list_models()
+
+
+def test_the_commands_of_the_documentation_are_understood():
+    lines = (HERE.parent / "docs" / "distributed.md").read_text().splitlines()
+    commands = [line.split()[1:] for line in lines if line.strip().startswith(("zoo train -", "zoo launch -"))]
+    assert len(commands) == 3
+    for command in commands:
+        args = build_parser().parse_args(command)
+        if command[0] == "launch":
+            args = build_parser().parse_args(args.words[args.words.index("zoo") + 1 :])
+        assert args.strategy in ("mirrored", "multi_worker")
