@@ -12,7 +12,7 @@ def saved_model(path: str):
 
     loaded = tf.saved_model.load(path)
     serve = loaded.signatures["serving_default"]
-    return lambda images: serve(images=tf.constant(images))
+    return lambda inputs: serve(**{name: tf.constant(value) for name, value in inputs.items()})
 
 
 def onnx(path: str):
@@ -21,7 +21,7 @@ def onnx(path: str):
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = len(os.sched_getaffinity(0))
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    return lambda images: session.run(None, {"images": images})
+    return lambda inputs: session.run(None, inputs)
 
 
 def tflite(path: str):
@@ -29,7 +29,7 @@ def tflite(path: str):
 
     interpreter = Interpreter(path, num_threads=len(os.sched_getaffinity(0)))
     serve = interpreter.get_signature_runner("serving_default")
-    return lambda images: serve(images=images)
+    return lambda inputs: serve(**inputs)
 
 
 def main() -> None:
@@ -37,9 +37,9 @@ def main() -> None:
     parser.add_argument("format", choices=("saved_model", "onnx", "tflite"))
     parser.add_argument("artifact", type=Path)
     args = parser.parse_args()
-    images = np.load(args.inputs)["images"]
+    inputs = dict(np.load(args.inputs))
     run = {"saved_model": saved_model, "onnx": onnx, "tflite": tflite}[args.format](str(args.artifact))
-    times = common.timed({"seconds": lambda: run(images)}, args.repeats)
+    times = common.timed({"seconds": lambda: run(inputs)}, args.repeats)
     common.report(args.report, **times, peak=common.peak_memory())
 
 

@@ -11,6 +11,7 @@ import common
 import numpy as np
 
 SCENES = 200
+PROPOSALS = 300  # that a Fast R-CNN is given, as many as a Faster R-CNN makes
 _REPRESENTATIVE = 100
 _FEW = 12  # for random weights
 _COMPARED = 8
@@ -28,7 +29,7 @@ def pixels(side: int | None) -> np.ndarray:
 
 
 def build(name: str):
-    """The model with seeded weights, and a picture; scores are spread as in a trained model."""
+    """The model with seeded weights, and inputs by name; scores are spread as in a trained model."""
     import keras
     from vgg16_ours import find_scales
 
@@ -36,13 +37,33 @@ def build(name: str):
 
     keras.utils.set_random_seed(0)
     model = zoo.get(name)
-    if zoo.info(name).task == "detection":
-        picture = pixels(None)
-        find_scales(model, picture)
-    else:
+    if zoo.info(name).task != "detection":
         picture = pixels(model.input_shape[1])
         sharpen(model, picture)
-    return model, picture
+        return model, {"images": picture}
+    inputs = with_proposals(model, pixels(None))
+    if len(inputs) == 1:
+        find_scales(model, inputs["images"])
+    else:
+        spread_head(model, inputs)
+    return model, inputs
+
+
+def with_proposals(model, picture: np.ndarray) -> dict[str, np.ndarray]:
+    """The inputs by name: a Fast R-CNN is given proposals, too."""
+    from zoo.datasets.proposals_dense import DenseBoxes
+
+    if hasattr(model, "rpn"):
+        return {"images": picture}
+    return {"images": picture, "proposals": DenseBoxes(most=PROPOSALS)(picture[0])[None]}
+
+
+def spread_head(model, inputs: dict[str, np.ndarray]) -> None:
+    """Scale the last layers of a Fast R-CNN, as ``find_scales`` does for a Faster R-CNN."""
+    raw = model._look(inputs, training=False)
+    vectors = np.asarray(model.head.body(model._pool(raw, raw["proposals"])[0], training=False))
+    for layer, wanted in ((model.head.score, 2.0), (model.head.loc, 1.0)):
+        layer.kernel.assign(layer.kernel * (wanted / float(np.std(vectors @ np.asarray(layer.kernel)))))
 
 
 def sharpen(model, picture: np.ndarray) -> None:
@@ -125,11 +146,13 @@ def make(args) -> dict:
 def keras_times(args) -> dict:
     if args.weights:
         model, test, _ = trained(args.weights)
-        picture = test.load(0)[0][None]
+        inputs = with_proposals(model, test.load(0)[0][None])
     else:
-        model, picture = build(args.model)
-    np.savez(args.inputs, images=picture)
-    given = picture if hasattr(model, "preprocessing") else picture.astype("float32")
+        model, inputs = build(args.model)
+    np.savez(args.inputs, **inputs)
+    given = inputs if len(inputs) > 1 else inputs["images"]
+    if not hasattr(model, "preprocessing"):
+        given = given.astype("float32")
     times = common.timed({"seconds": lambda: model.predict_on_batch(given)}, args.repeats)
     return {**times, "peak": common.peak_memory(), "parameters": model.count_params()}
 
