@@ -123,10 +123,10 @@ def models(args, results: Results) -> None:
     text = (
         f"{works} of {tried} exports work, of {len(listed)} models. Random weights, batch 1; detectors look at a "
         "picture of 375 x 500 pixels, prepared to 600 x 800, with 300 proposals; classifiers at one of their own size. "
-        "*Compared*: detections, or probabilities, of the Keras model on scenes of digits in three sizes, of which so many "
-        "are the same in the artifact; the others are ties. *Off by*: the largest difference of a box in pixels and of a "
-        "score. *Memory*: peak of the process that exports, with TensorFlow, the Keras model and the comparison in "
-        "it; and of one that has the runtime alone.\n\n"
+        "*Compared*: detections, or probabilities, of the Keras model on scenes of digits in three sizes; so many "
+        "are the same in the artifact, the others are ties. *Off by*: the largest difference of a box in pixels "
+        "and of a score. *Export* is the process that exports, with TensorFlow, the Keras model and the comparison "
+        "in it; *use* the peak memory of one that has the runtime alone.\n\n"
         + common.table(
             MODEL_COLUMNS,
             rows,
