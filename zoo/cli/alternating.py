@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from zoo.datasets.records import DetectionDataset
 
 # What a recipe of four steps settles otherwise, or what has no meaning for it.
-_NOT_HERE = ("epochs", "steps", "minutes", "batch", "metric", "jit", "scale_lr")
+_NOT_HERE = ("epochs", "steps", "minutes", "batch", "metric", "jit", "scale_lr", "proposals")
 
 
 def add_alternating_options(group: argparse._ArgumentGroup) -> None:
@@ -66,7 +66,9 @@ def train_by_turns(
     if args.strategy != "none":
         wrong.append("--strategy")
     if wrong:
-        raise ValueError(f"{', '.join(wrong)}: not with --alternating, whose steps have their own lengths and batches")
+        raise ValueError(
+            f"{', '.join(wrong)}: not with --alternating, whose steps have their own lengths, batches and proposals"
+        )
     if args.recipe is not None and args.recipe not in FOUR_STEPS:
         raise ValueError(f"--recipe {args.recipe} is not for --alternating; there are: {', '.join(FOUR_STEPS)}")
     plan = FourSteps() if args.recipe is None else FOUR_STEPS[args.recipe]

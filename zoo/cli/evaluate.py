@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import inspect
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,6 +36,12 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--split", help="split to measure on; test or else val if there is one, else all")
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N pictures")
     add_model_options(parser)
+    parser.add_argument(
+        "--proposals",
+        type=Path,
+        metavar="PATH",
+        help="boxes for a Fast R-CNN to look at: a folder or file of `zoo proposals` (default: it makes them)",
+    )
     parser.add_argument("--batch", type=int, default=1, metavar="B", help="pictures at once (default: 1)")
     parser.add_argument(
         "--metric",
@@ -81,6 +88,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
 def _evaluate(args: argparse.Namespace) -> int:
     from zoo.cli.evaluate_report import print_scores
     from zoo.datasets.errors import find_errors
+    from zoo.datasets.proposals import open_proposals
     from zoo.training.evaluate import evaluate, usual_metric
 
     _check(args)
@@ -88,6 +96,8 @@ def _evaluate(args: argparse.Namespace) -> int:
     if not hasattr(model, "detect"):
         return evaluate_classes(args, model)
     check_detector_options(args)
+    if args.proposals is not None and "proposals" not in inspect.signature(model.detect).parameters:
+        raise ValueError(f"--proposals: {model.name} makes its own; leave them out")
     data, split = evaluation_data(
         args.data,
         args.split,
@@ -111,6 +121,7 @@ def _evaluate(args: argparse.Namespace) -> int:
             iou=args.iou,
             interpolation=args.interpolation,
             batch_size=args.batch,
+            proposals=None if args.proposals is None else open_proposals(args.proposals),
             progress=lambda count: bar.advance(task, count),
         )
     errors = find_errors(measured.triples, data, score=args.picture_score, iou=args.iou, background=min(0.1, args.iou))

@@ -15,7 +15,7 @@ from zoo.cli.console import say
 from zoo.cli.data import add_data_options, is_digits, train_and_val
 from zoo.cli.models import add_model_options, describe
 from zoo.cli.recipe_options import EPOCHS, add_recipe_options, chosen_recipe
-from zoo.cli.starting import add_start_options, find_start, tell_frozen
+from zoo.cli.starting import add_start_options, find_start, measure_targets, tell_frozen
 from zoo.cli.strategy import add_strategy_options, chosen_strategy, naming_lost_workers, scaled
 
 if TYPE_CHECKING:
@@ -92,6 +92,12 @@ def _add_augmentation(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--crop", type=float, default=1.0, metavar="SHARE", help="cut out parts, their sides at least this share (1)"
     )
+    group.add_argument(
+        "--proposals",
+        type=Path,
+        metavar="PATH",
+        help="boxes for a Fast R-CNN to look at, of training and validation: a folder or file of `zoo proposals`",
+    )
     group.add_argument("--workers", type=int, default=2, metavar="N", help="batches prepared at the same time (2)")
     group.add_argument("--pad-multiple", type=int, default=1, metavar="N", help="round picture sides up to this (1)")
     group.add_argument("--cache", action="store_true", help="keep decoded pictures in memory")
@@ -137,6 +143,7 @@ def _train(args: argparse.Namespace) -> int:
     if not detector:
         batches = _class_batches(args, model.input_shape[1] or 224, data, batch)
     recipe = scaled(recipe, args, batches.batch_size, batches.steps_per_epoch)
+    measure_targets(start, model, batches)
     say(f"Model: {describe(model)}")
     say(f"Data: {len(data)} pictures to train, {0 if val is None else len(val)} to validate")
     say(f"Classes: {', '.join(classes[:40])}{' ...' if len(classes) > 40 else ''}")
@@ -172,6 +179,7 @@ def _detection_batches(
 ) -> tuple[DetectionDataset, DetectionDataset | None, Callable[..., Batches]]:
     """Training and validation data, and what makes batches of the former, given a batch size and a seed."""
     from zoo.datasets.pipeline import Batches
+    from zoo.datasets.proposals import open_proposals
 
     if args.augmentation is not None:
         raise ValueError("--augmentation: for classifiers only")
@@ -187,6 +195,7 @@ def _detection_batches(
     )
     make_batches = functools.partial(
         Batches,
+        proposals=None if args.proposals is None else open_proposals(args.proposals),
         flip=not is_digits(args.data) if args.flip is None else args.flip,
         workers=args.workers,
         vertical_flip=args.vertical_flip,
@@ -217,6 +226,7 @@ def _classification_data(args: argparse.Namespace) -> tuple[ClassificationDatase
         "--images": args.images,
         "--difficult": args.difficult != "marked",
         "--metric": args.metric,
+        "--proposals": args.proposals,
     }
     asked = [name for name, value in unused.items() if value]
     if asked:

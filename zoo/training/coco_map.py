@@ -59,5 +59,7 @@ class CocoMap(EpochMeasure):
 
     def measure(self) -> dict[str, float]:
         """The chosen figures of the validation images."""
-        measured = evaluate(self.model, self.dataset, metric="coco", batch_size=self.batch_size).result.figures
-        return {log_name(name): measured[name] for name in self.figures}
+        measured = evaluate(
+            self.model, self.dataset, metric="coco", batch_size=self.batch_size, proposals=self.proposals
+        )
+        return {log_name(name): measured.result.figures[name] for name in self.figures}

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import keras
 
+from zoo.datasets.proposals import ProposalSource
 from zoo.datasets.records import DetectionDataset
 from zoo.training.averaging import averaged_weights
 from zoo.training.evaluate import check_classes
@@ -26,7 +27,12 @@ class EpochMeasure(keras.callbacks.Callback):
         best_path: where the weights with the highest first figure go; ``None`` to keep none.
         meta: metadata to store with them.
         best: the highest first figure of an earlier part of a resumed training.
+
+    Attributes:
+        proposals: for a Fast R-CNN, where its proposals come from; by default it finds them itself.
     """
+
+    proposals: ProposalSource | None = None
 
     def __init__(
         self,

@@ -11,6 +11,7 @@ import numpy as np
 
 from zoo.datasets.coco_metrics import CocoResult, evaluate_coco
 from zoo.datasets.metric_inputs import ImageDetections
+from zoo.datasets.proposals import ProposalSource
 from zoo.datasets.records import DetectionDataset
 from zoo.datasets.voc_metrics import VocResult, evaluate_voc
 from zoo.detections import Detections
@@ -64,6 +65,7 @@ def evaluate(
     iou: float = 0.5,
     interpolation: Literal["11point", "area"] = "11point",
     batch_size: int = 4,
+    proposals: ProposalSource | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Evaluation:
     """Average precision of ``model`` on ``dataset``.
@@ -76,6 +78,7 @@ def evaluate(
         iou: overlap that a detection has to exceed; for VOC alone.
         interpolation: ``"11point"`` (VOC 2007) or ``"area"`` (VOC 2010 on); for VOC alone.
         batch_size: images of similar size that the model takes at once.
+        proposals: for a Fast R-CNN, where its proposals come from; by default it finds them itself, which takes time.
         progress: called with the number of images after each piece.
 
     Example:
@@ -91,8 +94,12 @@ def evaluate(
     for start in range(0, len(dataset), piece):
         indices = range(start, min(start + piece, len(dataset)))
         images = [dataset.image(index) for index in indices]
+        given = {}
+        if proposals is not None:
+            pairs = zip(indices, images, strict=True)
+            given["proposals"] = [proposals.boxes(dataset.sample(index), image) for index, image in pairs]
         started = time.perf_counter()
-        results = model.detect(images, score_threshold=score_threshold, batch_size=batch_size)
+        results = model.detect(images, score_threshold=score_threshold, batch_size=batch_size, **given)
         seconds += time.perf_counter() - started
         paths = [dataset.sample(index).path for index in indices]
         found += [replace(result, path=path) for result, path in zip(results, paths, strict=True)]

@@ -15,6 +15,7 @@ from zoo.datasets.class_batches import ClassBatches, CropFlip
 from zoo.datasets.class_records import ClassificationDataset
 from zoo.datasets.pipeline import Batches
 from zoo.datasets.records import DetectionDataset
+from zoo.detectors.fast_rcnn import FastRCNN
 from zoo.training.classify import check_class_count
 from zoo.training.coco_map import CocoMap
 from zoo.training.evaluate import METRICS, check_classes, usual_metric
@@ -59,6 +60,11 @@ def as_batches(model: keras.Model, data: TrainData, batch_size: int, seed: int) 
             raise ValueError(f"{data.source.name} has boxes, but {model.name} is a classifier; give class folders")
         check_classes(model.classes, data.source)
         _check_sides(model, data)
+        if data.proposals is None and isinstance(model, FastRCNN):
+            raise ValueError(
+                f"{model.name} looks at proposals that others make: make them with `zoo proposals`, and give them with "
+                "--proposals FOLDER or Batches(data, proposals=zoo.datasets.proposals.open_proposals(FOLDER))"
+            )
     else:
         if hasattr(model, "detect"):
             raise ValueError(f"{data.source.name} has no boxes to train the detector {model.name} on")
@@ -95,9 +101,18 @@ def make_task(
     if isinstance(batches, Batches):
         validation = judge = None
         if val_data is not None:
-            validation = Batches(val_data, batches.batch_size, shuffle=False, flip=False, drop_remainder=False)
+            validation = Batches(
+                val_data,
+                batches.batch_size,
+                shuffle=False,
+                flip=False,
+                drop_remainder=False,
+                proposals=batches.proposals,
+                most_proposals=batches.most_proposals,
+            )
             kind = CocoMap if metric == "coco" else VocMap
             judge = kind(val_data, val_every, batches.batch_size, best_path, meta, best)
+            judge.proposals = batches.proposals
         return Task(batches, classes, {}, validation, judge)
     judge = None if val_data is None else TopError(val_data, val_every, 250, best_path, meta, best)
     return Task(batches, classes, _classification(classes), None, judge)

@@ -15,4 +15,5 @@ class VocMap(EpochMeasure):
 
     def measure(self) -> dict[str, float]:
         """The mAP of the validation images."""
-        return {"val_map": evaluate(self.model, self.dataset, batch_size=self.batch_size).result.map}
+        measured = evaluate(self.model, self.dataset, batch_size=self.batch_size, proposals=self.proposals)
+        return {"val_map": measured.result.map}
