@@ -17,6 +17,7 @@ k      anchors a cell
 A      anchors an image, ``Hf * Wf * k``, in row-major order of cells, then of anchors
 P      proposals an image: what the RPN keeps after NMS
 R      RoIs an image: proposals that the box head looks at (sampled in training, all P at test)
+L      scales of an image pyramid
 K      classes without the background; the head's class 0 is the background, class ``c`` is ``c + 1`` there
 D      detections an image: what is left at the end
 ====== =====================================================================================================

@@ -6,6 +6,7 @@ import pytest
 from test_fast_rcnn_targets import batch
 from tiny import tiny_fast
 
+from zoo.datasets.proposals_selective import SelectiveSearch
 from zoo.detectors.fast_rcnn import FastRCNN
 from zoo.heads import sampling
 
@@ -145,19 +146,14 @@ def test_detect_refuses_what_are_no_boxes(model):
         model.detect(x["images"][0], proposals=lambda image: np.full((3, 4), np.nan))
 
 
-def test_by_default_selective_search_proposes(model, monkeypatch):
-    made = []
-
-    class Search:
-        def __init__(self, mode, most):
-            made.append((mode, most))
-
-        def __call__(self, image):
-            return batch()[0]["proposals"][0]
-
-    monkeypatch.setattr("zoo.datasets.proposals_selective.SelectiveSearch", Search)
-    assert len(model.detect(batch()[0]["images"][0])) > 0
-    assert made == [("fast", 2000)]
+def test_by_default_selective_search_proposes(model):
+    picture = np.full((120, 160, 3), 90, "uint8")
+    picture[20:70, 30:90], picture[60:110, 100:150] = (220, 40, 40), (30, 60, 200)
+    found = model.detect(picture)
+    search = SelectiveSearch("fast")
+    assert len(search(picture)) > 3
+    assert len(found) > 0
+    np.testing.assert_array_equal(found.boxes, model.detect(picture, proposals=search).boxes)
 
 
 def trained(model: FastRCNN, steps: int = 2) -> dict[str, float]:
