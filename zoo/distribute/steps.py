@@ -26,7 +26,10 @@ def distributed_steps(model: keras.Model, strategy: tf.distribute.Strategy, elem
         strategy: the model's.
         element_spec: shapes and types of a batch.
     """
-    several_workers = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
+    # Keras asks the same: one worker of this strategy is to it as no strategy.
+    several_workers = (
+        isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy) and strategy.extended._in_multi_worker_mode()
+    )
     with strategy.scope():
         model._symbolic_build(data_batch=element_spec)
     changes: dict[str, Any] = {"_maybe_symbolic_build": lambda iterator=None, data_batch=None: None}
