@@ -73,6 +73,16 @@ def describe(
         "versions": {"zoo": zoo.__version__, **_versions("tensorflow", "keras", "numpy")},
         **(details or {}),
     }
+    if subject.proposals is not None:
+        found["proposals"] = {
+            "name": "proposals",
+            "dtype": "float32",
+            "shape": [None, None, 4],
+            "most": subject.proposals,
+            "meaning": "(B, P, 4): for each image boxes made by another program, x1, y1, x2, y2 in its continuous "
+            "pixels, best first, P at least 1, of which the first 'most' are looked at; rows that are filled up are "
+            "boxes of no area, such as zeros",
+        }
     if subject.task == "detection":
         found["postprocessing"] = {
             name: getattr(subject.model, name)
@@ -112,9 +122,14 @@ def _preprocessing(subject: Subject) -> dict[str, Any]:
     if subject.task == "detection":
         layer = subject.model.preprocessing
         config = {key: value for key, value in layer.get_config().items() if key not in _LAYER_FIELDS}
-        return {**_plain(config), "description": layer.describe()}
+        found, text = _plain(config), layer.describe()
+        scales = list(getattr(subject.model, "scales", ()))
+        if scales:
+            found["scales"] = scales
+            text += f"; at the short sides {', '.join(map(str, scales))}, each proposal at that nearest 224 x 224"
+        return {**found, "description": text}
     side = subject.side
-    found: dict[str, Any] = {"resize_short": round(side * 256 / 224), "centre_crop": side}
+    found = {"resize_short": round(side * 256 / 224), "centre_crop": side}
     for layer in subject.model.layers:
         if all(hasattr(layer, name) for name in ("mean", "std", "order")):
             found |= {"mean": list(layer.mean), "std": list(layer.std), "order": layer.order}

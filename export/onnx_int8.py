@@ -18,7 +18,11 @@ _BETWEEN = ("Relu", "MaxPool", "Add")
 
 
 def quantise(
-    model: onnx.ModelProto, folder: Path, precision: str, kept: Collection[str], pictures: Iterable[np.ndarray]
+    model: onnx.ModelProto,
+    folder: Path,
+    precision: str,
+    kept: Collection[str],
+    pictures: Iterable[dict[str, np.ndarray]],
 ) -> onnx.ModelProto:
     """The same model with eight bits a weight.
 
@@ -31,7 +35,7 @@ def quantise(
         folder: for intermediate files.
         precision: one of the two above.
         kept: names of the weights that keep their bits.
-        pictures: what the model takes, each with a batch axis; for ``"int8"``.
+        pictures: what the model takes, by name, each with a batch axis; for ``"int8"``.
 
     Raises:
         ExportError: there is nothing to round.
@@ -100,10 +104,9 @@ def _chosen(graph: onnx.GraphProto, static: bool, kept: Collection[str]) -> list
 class _Pictures:
     """What the quantiser asks of representative data: one input after the other, then ``None``."""
 
-    def __init__(self, pictures: Iterable[np.ndarray]) -> None:
+    def __init__(self, pictures: Iterable[dict[str, np.ndarray]]) -> None:
         self._left = iter(pictures)
 
     def get_next(self) -> dict[str, np.ndarray] | None:
         """The next input by name."""
-        images = next(self._left, None)
-        return None if images is None else {"images": images}
+        return next(self._left, None)

@@ -52,13 +52,17 @@ def add_weights(model: onnx.ModelProto, weights: Mapping[str, Any]) -> None:
 
 
 def name_sizes(model: onnx.ModelProto) -> None:
-    """Call the dimensions of the input ``batch``, ``height`` and ``width`` where they are free."""
-    (images,) = model.graph.input
+    """Call the dimensions of the input ``batch``, ``height`` and ``width`` where they are free.
+
+    Those of an input ``proposals`` are ``batch`` and ``proposals``.
+    """
     named = {}
-    for dimension, name in zip(images.type.tensor_type.shape.dim, ("batch", "height", "width"), strict=False):
-        if not dimension.HasField("dim_value"):
-            named[dimension.dim_param] = name
-            dimension.dim_param = name
+    for value in model.graph.input:
+        names = ("batch", "proposals") if value.name == "proposals" else ("batch", "height", "width")
+        for dimension, name in zip(value.type.tensor_type.shape.dim, names, strict=False):
+            if not dimension.HasField("dim_value"):
+                named[dimension.dim_param] = name
+                dimension.dim_param = name
     # The converter gives every output a batch of its own.
     for value in model.graph.output:
         for dimension in value.type.tensor_type.shape.dim[:1]:

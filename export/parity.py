@@ -13,8 +13,10 @@ import numpy as np
 
 from zoo.datasets.records import Sample
 from zoo.datasets.voc_metrics import evaluate_voc
+from zoo.detectors.detect import ProposalsOf
 from zoo.export.errors import ExportError, ParityError
 from zoo.export.matching import Agreement, Results, Tolerance, compare_detections, compare_probabilities
+from zoo.export.proposals import with_proposals
 from zoo.export.runners import Artifact, open_artifact
 from zoo.export.samples import SamplePicture, sample_pictures
 from zoo.export.subject import Subject, first, subject
@@ -32,6 +34,7 @@ def check_parity(
     *,
     tolerance: Tolerance | None = None,
     most_lost: float = 0.1,
+    proposals: ProposalsOf | None = None,
 ) -> dict[str, Any]:
     """Compare an artifact, run in its own runtime, with the Keras model.
 
@@ -48,6 +51,7 @@ def check_parity(
             the kind that the model knows: where it finds nothing, nothing is compared, and the report says so.
         tolerance: other limits.
         most_lost: for artifacts with fewer bits a weight.
+        proposals: of each picture, for a Fast R-CNN; see :func:`zoo.export.proposals.with_proposals`.
 
     Returns:
         The report: plain values for JSON, with the Keras model's results, so that the artifact can be verified later
@@ -63,7 +67,7 @@ def check_parity(
             f"{artifact.path} knows the classes {_few(artifact.classes)}, the model {_few(seen.classes)}: it was made "
             "from another model"
         )
-    pictures = sample_pictures(images, artifact.size)
+    pictures = with_proposals(sample_pictures(images, artifact.size), seen.proposals, proposals)
     references = [_timed(lambda picture=picture: _reference(seen, picture)) for picture in pictures]
     return compare(artifact, pictures, references, tolerance=tolerance, most_lost=most_lost)
 
@@ -185,11 +189,11 @@ def _complaint(artifact: Artifact, report: Mapping[str, Any], wrong: list[str], 
 
 
 def _reference(seen: Subject, picture: SamplePicture) -> Results:
-    return seen.reference(picture.pixels)
+    return seen.reference(*(each[0] for each in picture.inputs().values()))
 
 
 def _run(artifact: Artifact, picture: SamplePicture) -> Results:
-    return first(artifact.predict_on_batch(picture.pixels[None]))
+    return first(artifact.predict_on_batch(picture.inputs()))
 
 
 def _timed(call: Callable[[], Results]) -> tuple[Results, float]:

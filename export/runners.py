@@ -5,14 +5,18 @@ from __future__ import annotations
 import hashlib
 import zipfile
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from zoo.export.errors import ExportError, need
 from zoo.export.metadata import from_json
+
+if TYPE_CHECKING:
+    from zoo.detectors.detect import ProposalsOf
 
 METADATA_FILE = "zoo.json"
 LABELS_FILE = "labels.txt"
@@ -48,17 +52,53 @@ class Artifact(ABC):
         height, width = self.metadata["input"]["shape"][1:3]
         return None if height is None else (height, width)
 
-    def predict_on_batch(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        """Run ``images (B, H, W, 3)``, RGB 0-255; gives the outputs that ``metadata["outputs"]`` explains."""
-        return self._run(np.ascontiguousarray(images, self.metadata["input"]["dtype"]))
+    @property
+    def proposals(self) -> int | None:
+        """How many proposals of an image, made by others, it looks at; ``None`` where it takes no such."""
+        return self.metadata.get("proposals", {}).get("most")
 
-    def detect(self, images: Any, *, score_threshold: float | None = None, batch_size: int = 1):
-        """Detect objects in paths, folders or arrays; see :func:`zoo.detectors.detect.detect`."""
+    def predict_on_batch(self, images: np.ndarray | Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Run ``images (B, H, W, 3)``, RGB 0-255; gives the outputs that ``metadata["outputs"]`` explains.
+
+        A Fast R-CNN takes a dict, as its Keras model: ``images``, ``proposals (B, P, 4)``, ``num_proposals (B,)`` if
+        rows behind are not boxes of no area anyway.
+        """
+        given = dict(images) if isinstance(images, Mapping) else {"images": images}
+        inputs = {"images": np.ascontiguousarray(given["images"], self.metadata["input"]["dtype"])}
+        if self.proposals is not None:
+            inputs["proposals"] = _proposals(given, str(self.path))
+        return self._run(inputs)
+
+    def detect(
+        self,
+        images: Any,
+        *,
+        score_threshold: float | None = None,
+        batch_size: int = 1,
+        proposals: ProposalsOf | None = None,
+    ):
+        """Detect objects in paths, folders or arrays; see :func:`zoo.detectors.detect.detect`.
+
+        ``proposals`` are for a Fast R-CNN: by default, as its Keras model has it, selective search's.
+        """
         from zoo.detectors.detect import detect
 
         if self.metadata["task"] != "detection":
             raise ExportError(f"{self.path} is a classifier; use predict_on_batch")
-        return detect(self, images, score_threshold=score_threshold, batch_size=batch_size)
+        if self.proposals is None and proposals is not None:
+            raise ExportError(f"{self.path} finds its own proposals; leave them out")
+        if self.proposals is not None and proposals is None:
+            from zoo.datasets.proposals_selective import SelectiveSearch
+
+            proposals = SelectiveSearch("fast", most=self.proposals)
+        return detect(
+            self,
+            images,
+            score_threshold=score_threshold,
+            batch_size=batch_size,
+            proposals=proposals,
+            most=self.proposals or 0,
+        )
 
     def files(self) -> list[Path]:
         """The files it consists of."""
@@ -86,8 +126,8 @@ class Artifact(ABC):
         """The JSON inside."""
 
     @abstractmethod
-    def _run(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        """Outputs for images of the right type."""
+    def _run(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Outputs for inputs, by name, of the right types."""
 
 
 def open_artifact(path: str | Path) -> Artifact:
@@ -157,10 +197,11 @@ class SavedModelArtifact(Artifact):
             raise ExportError(f"{self.path} was not written by `zoo export`: it has no assets.extra/{METADATA_FILE}")
         return file.read_bytes()
 
-    def _run(self, images: np.ndarray) -> dict[str, np.ndarray]:
+    def _run(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         import tensorflow as tf
 
-        return {name: value.numpy() for name, value in self._serve(images=tf.constant(images)).items()}
+        found = self._serve(**{name: tf.constant(value) for name, value in inputs.items()})
+        return {name: value.numpy() for name, value in found.items()}
 
 
 class OnnxArtifact(Artifact):
@@ -199,9 +240,9 @@ class OnnxArtifact(Artifact):
             raise ExportError(f"{self.path} was not written by `zoo export`: it has no metadata called 'zoo'")
         return known["zoo"]
 
-    def _run(self, images: np.ndarray) -> dict[str, np.ndarray]:
+    def _run(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         names = [output.name for output in self._session.get_outputs()]
-        return dict(zip(names, self._session.run(names, {"images": images}), strict=True))
+        return dict(zip(names, self._session.run(names, inputs), strict=True))
 
 
 class TFLiteArtifact(Artifact):
@@ -232,8 +273,27 @@ class TFLiteArtifact(Artifact):
                 f"{self.path} was not written by `zoo export`, or is cut short: no {METADATA_FILE} is packed into it"
             ) from error
 
-    def _run(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        return {name: np.array(value) for name, value in self._serve(images=images).items()}
+    def _run(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return {name: np.array(value) for name, value in self._serve(**inputs).items()}
+
+
+def _proposals(given: Mapping[str, np.ndarray], where: str) -> np.ndarray:
+    """Those given, as the graph takes them."""
+    if "proposals" not in given:
+        raise ExportError(
+            f"{where} looks at proposals that others make: give it a dict with 'images' and 'proposals' (B, P, 4), or "
+            "call detect"
+        )
+    boxes = np.ascontiguousarray(given["proposals"], np.float32)
+    if boxes.ndim != 3 or boxes.shape[0] != len(given["images"]) or not boxes.shape[1] or boxes.shape[2] != 4:
+        raise ExportError(
+            f"proposals have shape {boxes.shape}; give ({len(given['images'])}, P, 4) with P at least 1, zeros where "
+            "there are none"
+        )
+    if given.get("num_proposals") is not None:
+        real = np.arange(boxes.shape[1]) < np.asarray(given["num_proposals"])[:, None]
+        boxes = np.where(real[..., None], boxes, np.float32(0.0))
+    return boxes
 
 
 def _cores() -> int:

@@ -21,15 +21,25 @@ _MOST = 100
 
 @dataclass(frozen=True, eq=False)
 class SamplePicture:
-    """One picture: what to call it, and its pixels ``(H, W, 3)`` uint8."""
+    """One picture: what to call it, and its pixels ``(H, W, 3)`` uint8.
+
+    For a model that looks at proposals of others also those, ``(P, 4)`` float32 in its pixels.
+    """
 
     name: str
     pixels: np.ndarray
+    proposals: np.ndarray | None = None
 
     @property
     def digest(self) -> str:
-        """Tells whether two pictures are the same: a hash of size and pixels."""
-        return hashlib.sha256(f"{self.pixels.shape}".encode() + self.pixels.tobytes()).hexdigest()
+        """Tells whether two pictures are the same: a hash of size, pixels and proposals."""
+        boxes = b"" if self.proposals is None else self.proposals.tobytes()
+        return hashlib.sha256(f"{self.pixels.shape}".encode() + self.pixels.tobytes() + boxes).hexdigest()
+
+    def inputs(self, dtype: str = "uint8") -> dict[str, np.ndarray]:
+        """What a model is given, by name, as a batch of one; ``dtype`` is that of the pixels."""
+        boxes = {} if self.proposals is None else {"proposals": self.proposals[None]}
+        return {"images": self.pixels[None].astype(dtype), **boxes}
 
 
 def sample_pictures(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import keras
 import numpy as np
@@ -13,6 +13,9 @@ from keras import ops
 from zoo.datasets.class_views import CentreCrop
 from zoo.export.centre_view import centre_view
 from zoo.export.errors import ExportError
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 _TOP = 5  # classes that a classifier names
 
@@ -26,31 +29,44 @@ class Subject:
         task: ``"detection"`` or ``"classification"``.
         name: of the model.
         classes: names in index order.
-        predict: as a graph, from images ``(B, H, W, 3)`` float32 to the results that an artifact gives.
+        predict: as a graph, from images ``(B, H, W, 3)`` float32 to the results that an artifact gives; for a model
+            that looks at proposals of others from images and ``(B, P, 4)`` float32.
         features: as a graph, from the same images to a dict of what the network computes before it decides.
-        reference: what the Keras model says of one uint8 image ``(H, W, 3)``; arrays without the batch axis.
+        reference: what the Keras model says of one uint8 image ``(H, W, 3)``, and its proposals ``(P, 4)`` where it
+            looks at such; arrays without the batch axis.
         sensitive: variables of the layers that give scores and boxes, which keep their bits where others lose some.
         side: of the square that a classifier looks at; ``None`` for a detector.
+        proposals: how many proposals of an image it looks at; ``None`` for a model that needs none.
     """
 
     model: keras.Model
     task: Literal["detection", "classification"]
     name: str
     classes: tuple[str, ...]
-    predict: Callable[[Any], dict[str, Any]]
+    predict: Callable[..., dict[str, Any]]
     features: Callable[[Any], dict[str, Any]]
-    reference: Callable[[np.ndarray], dict[str, np.ndarray]]
+    reference: Callable[..., dict[str, np.ndarray]]
     sensitive: tuple[keras.Variable, ...]
     side: int | None = None
+    proposals: int | None = None
+
+    def inputs(self, size: tuple[int, int] | None, dtype: tf.DType | str) -> list[tf.TensorSpec]:
+        """What ``predict`` takes, named: images of ``size`` (any by default) and ``dtype``, and proposals."""
+        import tensorflow as tf
+
+        height, width = size or (None, None)
+        images = tf.TensorSpec((None, height, width, 3), dtype, "images")
+        boxes = tf.TensorSpec((None, None, 4), tf.float32, "proposals")
+        return [images] if self.proposals is None else [images, boxes]
 
 
 def subject(model: keras.Model) -> Subject:
     """Look at ``model``, a detector or a classifier.
 
-    A detector has ``classes``, ``preprocessing``, ``extractor``, and a call from images to ``boxes``, ``scores``,
-    ``classes`` and ``num_detections``. A classifier goes from images to probabilities ``(B, K)``; its artifact gives
-    ``probabilities``, and the best five as ``classes`` and ``scores``, of what ``zoo eval`` shows it too: the middle
-    of the picture (:class:`zoo.datasets.class_views.CentreCrop`).
+    A detector has ``classes``, ``preprocessing``, ``extractor``, and a call from images, or from a dict of images and
+    proposals, to ``boxes``, ``scores``, ``classes`` and ``num_detections``. A classifier goes from images to
+    probabilities ``(B, K)``; its artifact gives ``probabilities``, and the best five as ``classes`` and ``scores``, of
+    what ``zoo eval`` shows it too: the middle of the picture (:class:`zoo.datasets.class_views.CentreCrop`).
 
     Raises:
         ExportError: it is neither, or Keras runs on another backend than TensorFlow.
@@ -72,19 +88,35 @@ def subject(model: keras.Model) -> Subject:
 
 
 def _detector(model: keras.Model) -> Subject:
+    # A Fast R-CNN says how many proposals of others it looks at, and may look at several scales.
+    proposals = getattr(model, "proposals", None)
+    pyramid = getattr(model, "pyramid", None) or ()
+
+    def at(scale, images, ending=""):
+        prepared, sizes, _ = scale(images)
+        found = model.extractor(prepared, training=False)
+        return {f"features{ending}": found, f"prepared_sizes{ending}": sizes}
+
     def features(images):
-        prepared, sizes, _ = model.preprocessing(images)
-        return {"features": model.extractor(prepared, training=False), "prepared_sizes": sizes}
+        found = {} if pyramid else at(model.preprocessing, images)
+        for scale in pyramid:
+            found |= at(scale, images, f"_{scale.short}")
+        return found
+
+    def call(images, *boxes):
+        given = {"images": images, "proposals": boxes[0]} if boxes else images
+        return dict(model(given, training=False))
 
     return Subject(
         model,
         "detection",
         _name(model),
         tuple(model.classes),
-        lambda images: dict(model(images, training=False)),
+        call,
         features,
-        lambda image: first(model(image[None], training=False)),
+        lambda *inputs: first(call(*(each[None] for each in inputs))),
         _outside(model.variables, model.extractor, getattr(getattr(model, "head", None), "body", None)),
+        proposals=proposals,
     )
 
 

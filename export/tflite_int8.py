@@ -25,13 +25,15 @@ _WEIGHTED = ("CONV_2D", "FULLY_CONNECTED")
 _BETWEEN = ("MAX_POOL_2D", "PAD", "PADV2", "ADD", "RELU")
 
 
-def quantise(converter: tf.lite.TFLiteConverter, kept: Sequence[np.ndarray], pictures: Iterable[np.ndarray]) -> bytes:
+def quantise(
+    converter: tf.lite.TFLiteConverter, kept: Sequence[np.ndarray], pictures: Iterable[dict[str, np.ndarray]]
+) -> bytes:
     """Convert with convolutions and dense layers in eight bits.
 
     Args:
         converter: of a SavedModel with the signature ``serving_default``.
         kept: kernels, as Keras has them, of the layers that stay in float32.
-        pictures: inputs ``images``, each with a batch axis, that show the ranges of what flows through the network.
+        pictures: inputs by name, each with a batch axis, that show the ranges of what flows through the network.
 
     Raises:
         ExportError: no layer has weights but those that stay.
@@ -60,11 +62,11 @@ def quantise(converter: tf.lite.TFLiteConverter, kept: Sequence[np.ndarray], pic
     return mlir_quantize(bytes(builder.Output()), denylisted_ops=sorted(set(kinds) - chosen), denylisted_nodes=left)
 
 
-def _measured(converter: tf.lite.TFLiteConverter, pictures: Iterable[np.ndarray]) -> bytes:
+def _measured(converter: tf.lite.TFLiteConverter, pictures: Iterable[dict[str, np.ndarray]]) -> bytes:
     """The model in float32, with the range of every tensor on the pictures."""
 
     def inputs() -> Iterator[tuple[str, dict[str, np.ndarray]]]:
-        yield from (("serving_default", {"images": each}) for each in pictures)
+        yield from (("serving_default", each) for each in pictures)
 
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.representative_dataset = inputs

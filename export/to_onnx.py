@@ -10,6 +10,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from zoo.detectors.detect import ProposalsOf
 from zoo.export.checks import check_format
 from zoo.export.errors import ExportError, need
 from zoo.export.finishing import Exported, report_path, work_folder
@@ -18,6 +19,7 @@ from zoo.export.onnx_files import move_model, save_model
 from zoo.export.onnx_int8 import quantise
 from zoo.export.onnx_weights import add_weights, name_sizes
 from zoo.export.parity import check_parity
+from zoo.export.proposals import shown
 from zoo.export.runners import open_artifact
 from zoo.export.samples import representative_pictures
 from zoo.export.subject import Subject, subject
@@ -39,11 +41,13 @@ def onnx(
     images: Sequence[Any] | Any | None = None,
     representative: Sequence[Any] | Any | None = None,
     most_lost: float = 0.1,
+    proposals: ProposalsOf | None = None,
 ) -> Exported:
     """Write ``model`` as an ONNX file, after comparing it with the Keras model.
 
-    Input ``images (B, H, W, 3)``, RGB 0-255; outputs as :func:`zoo.export.metadata.describe` explains them. The
-    metadata stand in the file's ``metadata_props``: all of them under ``zoo``, and ``model``, ``task`` and ``classes``.
+    Input ``images (B, H, W, 3)``, RGB 0-255, of a Fast R-CNN also ``proposals (B, P, 4)`` float32; outputs as
+    :func:`zoo.export.metadata.describe` explains them. The metadata stand in the file's ``metadata_props``: all of them
+    under ``zoo``, and ``model``, ``task`` and ``classes``.
 
     Args:
         model: a detector or a classifier.
@@ -59,6 +63,7 @@ def onnx(
         images: pictures to compare on; see :func:`zoo.export.check_parity`.
         representative: for ``"int8"``, some fifty pictures of the kind that the model will see: a folder, a list.
         most_lost: mean average precision that fewer bits may cost.
+        proposals: of each of ``images``, for a Fast R-CNN; see :func:`zoo.export.check_parity`.
 
     Raises:
         ExportError: the model cannot be exported, or tf2onnx or onnxruntime is not installed.
@@ -85,13 +90,13 @@ def onnx(
         proto = convert(seen, size, dtype, opset)
         if precision != "float32":
             kept = {name for name, variable in _by_path(model).items() if any(variable is v for v in seen.sensitive)}
-            proto = quantise(proto, folder, precision, kept, (each[None].astype(dtype) for each in pictures))
+            proto = quantise(proto, folder, precision, kept, (shown(each, seen.proposals, dtype) for each in pictures))
         _tell(proto, metadata)
         written = save_model(proto, folder / path.name, external_data)
         del proto  # as large as the model
         artifact = open_artifact(written)
         check_format(artifact)
-        report = check_parity(model, artifact, images, most_lost=most_lost)
+        report = check_parity(model, artifact, images, most_lost=most_lost, proposals=proposals)
         move_model(written, path)
     save_json(report, report_path(path))
     return Exported(path, report, report_path(path))
@@ -104,14 +109,14 @@ def convert(seen: Subject, size: tuple[int, int] | None, dtype: str, opset: int)
     compared again and again (twelve times the time and five times the memory for VGG-16).
     """
     convert = need("tf2onnx", "tf2onnx", "writing ONNX").convert
-    height, width = size or (None, None)
     variables = _by_path(seen.model)
-    specs = [tf.TensorSpec((None, height, width, 3), dtype, "images")]
-    specs += [tf.TensorSpec(variable.shape, variable.dtype, name) for name, variable in variables.items()]
+    inputs = seen.inputs(size, dtype)
+    specs = inputs + [tf.TensorSpec(variable.shape, variable.dtype, name) for name, variable in variables.items()]
 
-    def traced(images, *weights):
+    def traced(images, *others):
+        boxes, weights = others[: len(inputs) - 1], others[len(inputs) - 1 :]
         with keras.StatelessScope(state_mapping=list(zip(variables.values(), weights, strict=True))):
-            return seen.predict(tf.cast(images, tf.float32))
+            return seen.predict(tf.cast(images, tf.float32), *boxes)
 
     function = tf.function(traced, input_signature=specs, autograph=False)
     proto, _ = convert.from_function(function, input_signature=specs, opset=opset)

@@ -10,12 +10,14 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from zoo.detectors.detect import ProposalsOf
 from zoo.export.checks import check_format
 from zoo.export.decoding import MAX_PIXELS, MESSAGES, OK, OTHER_SIZE, decode
 from zoo.export.errors import ExportError
 from zoo.export.finishing import Exported, move_folder, report_path, work_folder
 from zoo.export.metadata import describe, to_json
 from zoo.export.parity import check_parity
+from zoo.export.proposals import with_proposals
 from zoo.export.runners import LABELS_FILE, METADATA_FILE, open_artifact, saved_versions
 from zoo.export.samples import sample_pictures
 from zoo.export.subject import Subject, subject
@@ -34,6 +36,7 @@ def saved_model(
     dtype: str = "uint8",
     max_pixels: int = MAX_PIXELS,
     images: Sequence[Any] | Any | None = None,
+    proposals: ProposalsOf | None = None,
 ) -> Exported:
     """Write ``model`` as ``path/VERSION``, after comparing it with the Keras model.
 
@@ -48,6 +51,8 @@ def saved_model(
     metadata          ``query (B,)``, any strings: ``json (B,)``, what :func:`zoo.export.metadata.describe` tells
     ================= ==============================================================================================
 
+    Of a Fast R-CNN the first three also take ``proposals (B, P, 4)`` float32 in pixels of the (upright) pictures.
+
     Beside them, in ``assets.extra``, stand the metadata (``zoo.json``), class names (``labels.txt``), requests that
     TensorFlow Serving warms up with, and the parity report.
 
@@ -60,6 +65,7 @@ def saved_model(
         dtype: of the images that ``serving_default`` and ``features`` take, ``"uint8"`` or ``"float32"``.
         max_pixels: ``serve_encoded`` does not decode larger pictures.
         images: pictures to compare on; see :func:`zoo.export.check_parity`.
+        proposals: of each of them, for a Fast R-CNN.
 
     Raises:
         ExportError: the model cannot be exported.
@@ -82,7 +88,7 @@ def saved_model(
         raise ExportError(f"max_pixels={max_pixels}: give the pixels of the largest picture to be decoded")
     target = path / str(version)
     seen = subject(model)
-    metadata = describe(seen, "saved_model", dtype=dtype, size=size, details=_details(dtype, max_pixels))
+    metadata = describe(seen, "saved_model", dtype=dtype, size=size, details=_details(seen, dtype, max_pixels))
     with work_folder(target) as folder:
         written = folder / str(version)
         write_signatures(seen, written, to_json(metadata), size=size, dtype=dtype, max_pixels=max_pixels)
@@ -90,11 +96,11 @@ def saved_model(
         extra.mkdir()
         (extra / METADATA_FILE).write_text(json.dumps(metadata, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         (extra / LABELS_FILE).write_text("".join(f"{name}\n" for name in seen.classes), encoding="utf-8")
-        sample = sample_pictures(None, size or _WARMUP_SIZE)[0].pixels
-        write_warmup(warmup_requests(seen.name, sample, dtype), extra)
+        sample = with_proposals(sample_pictures(None, size or _WARMUP_SIZE)[:1], seen.proposals)[0]
+        write_warmup(warmup_requests(seen.name, sample.pixels, dtype, sample.proposals), extra)
         artifact = open_artifact(written)
         check_format(artifact)
-        report = check_parity(model, artifact, images)
+        report = check_parity(model, artifact, images, proposals=proposals)
         save_json(report, report_path(written))
         move_folder(written, target)
     return Exported(target, report, report_path(target))
@@ -110,14 +116,15 @@ def write_signatures(
     max_pixels: int = MAX_PIXELS,
 ) -> None:
     """Write the SavedModel itself; ``metadata`` is what its signature of that name gives."""
-    predict = _function(seen.predict, "images", size, tf.float32)
+    predict = _function(seen.predict, seen.inputs(size, tf.float32))
+    images, *boxes = seen.inputs(size, dtype)
 
-    def serve_encoded(image_bytes):
+    def serve_encoded(image_bytes, *proposals):
         # Each picture by itself, in its own size: padded to a common one they would give other results. One after the
         # other: several at once are no quicker on two cores, and take more memory.
         return tf.map_fn(
-            lambda data: _one(data, predict, size, max_pixels),
-            image_bytes,
+            lambda each: _one(each[0], each[1:], predict, size, max_pixels),
+            (image_bytes, *proposals),
             parallel_iterations=1,
             fn_output_signature=_encoded_spec(predict),
         )
@@ -127,26 +134,30 @@ def write_signatures(
         return {"json": tf.fill(tf.shape(query), metadata)}
 
     functions = {
-        "serving_default": _function(lambda images: predict(tf.cast(images, tf.float32)), "images", size, dtype),
+        "serving_default": _function(
+            lambda images, *boxes: predict(tf.cast(images, tf.float32), *boxes), [images, *boxes]
+        ),
         "serving_float": predict,
-        "serve_encoded": _of_strings(serve_encoded, "image_bytes"),
-        "features": _function(lambda images: seen.features(tf.cast(images, tf.float32)), "images", size, dtype),
-        "metadata": _of_strings(answer, "query"),
+        "serve_encoded": _function(serve_encoded, [_strings("image_bytes"), *boxes]),
+        "features": _function(lambda images: seen.features(tf.cast(images, tf.float32)), [images]),
+        "metadata": _function(answer, [_strings("query")]),
     }
     holder = tf.Module()
     holder.weights = [variable.value for variable in seen.model.variables]
     tf.saved_model.save(holder, str(folder), signatures=functions)
 
 
-def _details(dtype: str, max_pixels: int) -> dict[str, Any]:
+def _details(seen: Subject, dtype: str, max_pixels: int) -> dict[str, Any]:
     """What only a SavedModel has to tell."""
     results = "outputs as above"
+    also = "" if seen.proposals is None else "; and proposals (B, P, 4) float32 in pixels of the pictures"
+    encoded = "" if seen.proposals is None else f"{also}, upright"
     return {
         "signatures": {
-            "serving_default": f"images (B, H, W, 3) {dtype}, RGB 0-255: {results}",
-            "serving_float": f"images (B, H, W, 3) float32, RGB 0-255: {results}",
-            "serve_encoded": f"image_bytes (B,), JPEG or PNG files of any sizes: {results}, sizes (B, 2) height and "
-            "width after turning upright, status (B,), error (B,) in words",
+            "serving_default": f"images (B, H, W, 3) {dtype}, RGB 0-255{also}: {results}",
+            "serving_float": f"images (B, H, W, 3) float32, RGB 0-255{also}: {results}",
+            "serve_encoded": f"image_bytes (B,), JPEG or PNG files of any sizes{encoded}: {results}, "
+            "sizes (B, 2) height and width after turning upright, status (B,), error (B,) in words",
             "features": f"images (B, H, W, 3) {dtype}, RGB 0-255: what the network computes before it decides",
             "metadata": "query (B,), any strings: json (B,), this text",
         },
@@ -155,21 +166,25 @@ def _details(dtype: str, max_pixels: int) -> dict[str, Any]:
     }
 
 
-def _of_strings(call: Callable[[tf.Tensor], dict[str, tf.Tensor]], name: str):
-    """``call`` as a graph function of one batch of strings."""
-    return tf.function(call, input_signature=[tf.TensorSpec((None,), tf.string, name)], autograph=False)
+def _strings(name: str) -> tf.TensorSpec:
+    """A batch of strings."""
+    return tf.TensorSpec((None,), tf.string, name)
 
 
-def _function(call: Callable[[Any], dict[str, Any]], name: str, size: tuple[int, int] | None, dtype: tf.DType | str):
-    """``call`` as a graph function of one batch of images."""
-    height, width = size or (None, None)
-    spec = tf.TensorSpec((None, height, width, 3), dtype, name)
+def _function(call: Callable[..., dict[str, Any]], inputs: Sequence[tf.TensorSpec]):
+    """``call`` as a graph function."""
     # Without autograph, which rewrites Python code and slows tracing; Keras needs none.
-    return tf.function(lambda images: call(images), input_signature=[spec], autograph=False)
+    return tf.function(lambda *given: call(*given), input_signature=inputs, autograph=False)
 
 
-def _one(data: tf.Tensor, predict: Callable, size: tuple[int, int] | None, max_pixels: int) -> dict[str, tf.Tensor]:
-    """Results for the bytes of one image, without the batch axis."""
+def _one(
+    data: tf.Tensor,
+    boxes: Sequence[tf.Tensor],
+    predict: Callable,
+    size: tuple[int, int] | None,
+    max_pixels: int,
+) -> dict[str, tf.Tensor]:
+    """Results for the bytes of one image, and its proposals if any, without the batch axis."""
     pixels, status = decode(data, max_pixels)
     if size is not None:
         # A graph for one size cannot look at another.
@@ -181,7 +196,7 @@ def _one(data: tf.Tensor, predict: Callable, size: tuple[int, int] | None, max_p
         images = tf.cast(pixels, tf.float32)[None]
         if size is not None:
             images = tf.ensure_shape(images, (1, *size, 3))
-        return {name: value[0] for name, value in predict(images).items()}
+        return {name: value[0] for name, value in predict(images, *(each[None] for each in boxes)).items()}
 
     def nothing() -> dict[str, tf.Tensor]:
         return {

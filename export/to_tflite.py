@@ -13,11 +13,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from zoo.detectors.detect import ProposalsOf
 from zoo.export.checks import check_format
 from zoo.export.errors import ExportError, need
 from zoo.export.finishing import Exported, report_path, work_folder
 from zoo.export.metadata import describe
 from zoo.export.parity import check_parity
+from zoo.export.proposals import shown
 from zoo.export.runners import LABELS_FILE, METADATA_FILE, open_artifact
 from zoo.export.samples import representative_pictures
 from zoo.export.subject import Subject, subject
@@ -38,12 +40,13 @@ def tflite(
     images: Sequence[Any] | Any | None = None,
     representative: Sequence[Any] | Any | None = None,
     most_lost: float = 0.1,
+    proposals: ProposalsOf | None = None,
 ) -> Exported:
     """Write ``model`` as a TFLite file, after comparing it with the Keras model.
 
-    Its signature ``serving_default`` takes ``images (B, H, W, 3)``, RGB 0-255; outputs as
-    :func:`zoo.export.metadata.describe` explains them. The file is a zip archive too, as TFLite's metadata standard has
-    it: ``labels.txt`` and ``zoo.json`` are packed behind the model.
+    Its signature ``serving_default`` takes ``images (B, H, W, 3)``, RGB 0-255, of a Fast R-CNN also ``proposals (B, P,
+    4)`` float32; outputs as :func:`zoo.export.metadata.describe` explains them. The file is a zip archive too, as
+    TFLite's metadata standard has it: ``labels.txt`` and ``zoo.json`` are packed behind the model.
 
     Args:
         model: a detector or a classifier.
@@ -56,6 +59,7 @@ def tflite(
         images: pictures to compare on; see :func:`zoo.export.check_parity`.
         representative: for ``"int8"``, some fifty pictures of the kind that the model will see: a folder, a list.
         most_lost: mean average precision that fewer bits may cost.
+        proposals: of each of ``images``, for a Fast R-CNN; see :func:`zoo.export.check_parity`.
 
     Raises:
         ExportError: the model cannot be exported, or ai-edge-litert is not installed.
@@ -79,13 +83,13 @@ def tflite(
     with work_folder(path) as folder:
         written = folder / path.name
         converter = _converter(seen, folder / "saved_model", size, dtype)
-        shown = (each[None].astype(dtype) for each in pictures)
-        written.write_bytes(_convert(seen, converter, precision, shown))
+        inputs = (shown(each, seen.proposals, dtype) for each in pictures)
+        written.write_bytes(_convert(seen, converter, precision, inputs))
         labels = "".join(f"{name}\n" for name in seen.classes)
         _pack(written, {METADATA_FILE: json.dumps(metadata, indent=2, ensure_ascii=False), LABELS_FILE: labels})
         artifact = open_artifact(written)
         check_format(artifact)
-        report = check_parity(model, artifact, images, most_lost=most_lost)
+        report = check_parity(model, artifact, images, most_lost=most_lost, proposals=proposals)
         os.replace(written, path)
     save_json(report, report_path(path))
     return Exported(path, report, report_path(path))
@@ -93,13 +97,11 @@ def tflite(
 
 def _converter(seen: Subject, folder: Path, size: tuple[int, int] | None, dtype: str) -> tf.lite.TFLiteConverter:
     """For a SavedModel that is written into ``folder``: of bare functions converters lose Keras 3 weights."""
-    height, width = size or (None, None)
 
-    def serve(images):
-        return seen.predict(tf.cast(images, tf.float32))
+    def serve(images, *boxes):
+        return seen.predict(tf.cast(images, tf.float32), *boxes)
 
-    spec = tf.TensorSpec((None, height, width, 3), dtype, "images")
-    function = tf.function(serve, input_signature=[spec], autograph=False)
+    function = tf.function(serve, input_signature=seen.inputs(size, dtype), autograph=False)
     holder = tf.Module()
     holder.weights = [variable.value for variable in seen.model.variables]
     tf.saved_model.save(holder, str(folder), signatures={"serving_default": function})
@@ -110,7 +112,7 @@ def _converter(seen: Subject, folder: Path, size: tuple[int, int] | None, dtype:
 
 
 def _convert(
-    seen: Subject, converter: tf.lite.TFLiteConverter, precision: str, pictures: Iterable[np.ndarray]
+    seen: Subject, converter: tf.lite.TFLiteConverter, precision: str, pictures: Iterable[dict[str, np.ndarray]]
 ) -> bytes:
     """The model's part of the file."""
     try:

@@ -10,11 +10,13 @@ from typing import Any
 import keras
 import numpy as np
 
+from zoo.detectors.detect import ProposalsOf
 from zoo.export.checks import check_format
 from zoo.export.errors import ExportError
 from zoo.export.finishing import report_path
 from zoo.export.matching import Results
 from zoo.export.parity import check_parity, compare
+from zoo.export.proposals import with_proposals
 from zoo.export.runners import Artifact, open_artifact
 from zoo.export.samples import sample_pictures
 
@@ -23,7 +25,11 @@ _MOST_LOST = 0.1
 
 
 def verify(
-    path: str | Path, model: keras.Model | None = None, images: Sequence[Any] | Any | None = None
+    path: str | Path,
+    model: keras.Model | None = None,
+    images: Sequence[Any] | Any | None = None,
+    *,
+    proposals: ProposalsOf | None = None,
 ) -> dict[str, Any]:
     """Check an artifact's form, run it here, and compare with its Keras model.
 
@@ -31,6 +37,7 @@ def verify(
         path: a file, or a SavedModel's folder.
         model: the Keras model; without it the results that the report keeps are what is compared with.
         images: other pictures; without the model they have to be those that the artifact was exported with.
+        proposals: of each picture, for a Fast R-CNN, as it was exported with.
 
     Returns:
         A new report. The one that is kept stays as it is.
@@ -47,14 +54,15 @@ def verify(
     check_format(artifact)
     if model is not None:
         known = report_path(artifact.path).is_file()
-        return check_parity(model, artifact, images, most_lost=_limit(_read_report(artifact)) if known else _MOST_LOST)
+        limit = _limit(_read_report(artifact)) if known else _MOST_LOST
+        return check_parity(model, artifact, images, most_lost=limit, proposals=proposals)
     kept = _read_report(artifact)
     if kept["digest"] != artifact.digest:
         raise ExportError(
             f"{artifact.path} is not the artifact that {report_path(artifact.path)} is about: it was changed or "
             "damaged after its export; export it again, or compare it with its model (`zoo verify --model`)"
         )
-    pictures = sample_pictures(images, artifact.size)
+    pictures = with_proposals(sample_pictures(images, artifact.size), artifact.proposals, proposals)
     by_digest = {entry["digest"]: entry for entry in kept["images"]}
     known = [picture for picture in pictures if picture.digest in by_digest]
     if not known:

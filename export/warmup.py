@@ -16,19 +16,23 @@ import tensorflow as tf
 FILE = "tf_serving_warmup_requests"
 
 
-def warmup_requests(name: str, pixels: np.ndarray, dtype: str = "uint8") -> list[bytes]:
+def warmup_requests(
+    name: str, pixels: np.ndarray, dtype: str = "uint8", proposals: np.ndarray | None = None
+) -> list[bytes]:
     """One request for each signature that takes images.
 
     Args:
         name: of the model.
         pixels: any picture ``(H, W, 3)`` uint8, of the size that requests will mostly have.
         dtype: of the images that ``serving_default`` and ``features`` take.
+        proposals: ``(P, 4)`` float32, where the first three signatures take such.
     """
     encoded = tf.io.encode_jpeg(pixels).numpy()
+    boxes = {} if proposals is None else {"proposals": proposals[None]}
     inputs: dict[str, Mapping[str, np.ndarray]] = {
-        "serving_default": {"images": pixels[None].astype(dtype)},
-        "serving_float": {"images": pixels[None].astype(np.float32)},
-        "serve_encoded": {"image_bytes": np.array([encoded], object)},
+        "serving_default": {"images": pixels[None].astype(dtype), **boxes},
+        "serving_float": {"images": pixels[None].astype(np.float32), **boxes},
+        "serve_encoded": {"image_bytes": np.array([encoded], object), **boxes},
         "features": {"images": pixels[None].astype(dtype)},
     }
     return [prediction_log(name, signature, tensors) for signature, tensors in inputs.items()]

@@ -31,7 +31,13 @@ def nearest_level(rois, ratios, plus_one: bool = False, side: float = CANONICAL)
     """
     scale = ops.prod(ops.cast(ratios, "float32"), axis=-1)
     area = box_math.area(ops.cast(rois, "float32"), plus_one)[None] * scale[..., None]
-    return ops.cast(ops.argmin(ops.abs(area - side * side), axis=0), "int32")
+    gaps = ops.abs(area - side * side)
+    # Not argmin, of which Keras makes operators on TensorFlow that TFLite lacks.
+    least, level = gaps[0], ops.zeros(ops.shape(gaps[0]), "int32")
+    for number in range(1, gaps.shape[0]):
+        level = ops.where(gaps[number] < least, number, level)
+        least = ops.minimum(gaps[number], least)
+    return level
 
 
 def stack_maps(maps: Sequence):

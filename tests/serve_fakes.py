@@ -42,7 +42,8 @@ class FakeArtifact(Artifact):
         fields = {"model": "fake net", "task": "detection", "classes": self.names, "input": self.input}
         return json.dumps({"zoo_export": 1, **fields})
 
-    def _run(self, images):
+    def _run(self, inputs):
+        images = inputs["images"]
         self.gate.wait()
         self.batches.append(images.shape)
         time.sleep(self.seconds)

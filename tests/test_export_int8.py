@@ -165,7 +165,7 @@ def test_rounding_errs_by_no_more_than_half_a_step(precision, tmp_path):
     rng = np.random.default_rng(0)
     model, (a, b) = two_dense_layers(rng)
     x = rng.normal(size=(50, 8)).astype("float32")
-    rounded = quantise(model, tmp_path, precision, {"b"}, [x])
+    rounded = quantise(model, tmp_path, precision, {"b"}, [{"images": x}])
     onnx.checker.check_model(rounded, full_check=True)
     stored = {tensor.name for tensor in rounded.graph.initializer}
     assert "b" in stored

@@ -30,8 +30,9 @@ NASTY = ("</script><script>document.title='taken'</script>", '<img src="x" onerr
 class Boxes(FakeArtifact):
     """Finds the same three boxes in every picture, of which one is not certain."""
 
-    def _run(self, images):
-        super()._run(images)
+    def _run(self, inputs):
+        images = inputs["images"]
+        super()._run(inputs)
         return {
             "boxes": np.repeat([[[20, 30, 60, 70], [80, 10, 110, 80], [5, 5, 15, 15]]], len(images), 0).astype("f4"),
             "scores": np.repeat([[0.9, 0.8, 0.3]], len(images), 0).astype("f4"),
@@ -46,8 +47,8 @@ class Classes(FakeArtifact):
     def _read_metadata(self):
         return super()._read_metadata().replace('"detection"', '"classification"')
 
-    def _run(self, images):
-        count = len(images)
+    def _run(self, inputs):
+        count = len(inputs["images"])
         return {
             "probabilities": np.repeat([[0.25, 0.75]], count, 0),
             "scores": np.repeat([[0.75, 0.25]], count, 0),

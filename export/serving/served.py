@@ -12,6 +12,11 @@ from zoo.export.serving.pictures import Wanted
 
 # A picture that an any-size model is warmed up with.
 _SIZE = (480, 640)
+# Of a Fast R-CNN.
+NEEDS_PROPOSALS = (
+    "{} looks at proposals that other programs make, and requests to `zoo serve` hold pictures alone; serve its "
+    "SavedModel by TensorFlow Serving (docs/tensorflow_serving.md), or a Faster R-CNN, which finds its own"
+)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -48,8 +53,10 @@ class Served:
             name: by default the model's own.
 
         Raises:
-            ValueError: the name cannot stand in an address.
+            ValueError: the name cannot stand in an address, or the model looks at proposals of others.
         """
+        if artifact.proposals is not None:
+            raise ValueError(NEEDS_PROPOSALS.format(artifact.metadata["model"]))
         name = name or re.sub(r"[^A-Za-z0-9._-]+", "-", artifact.metadata["model"]).lstrip("-._") or "model"
         if not _NAME.fullmatch(name):
             raise ValueError(f"name={name!r}: give letters, digits, '.', '_' and '-', beginning with a letter or digit")

@@ -111,6 +111,10 @@ def _exported(args: argparse.Namespace) -> Artifact:
         # A file, a folder or the name of weights stands for the model that they belong to.
         args.model, args.weights = None, args.model
     model = trained_model(args)
+    if hasattr(model, "proposals"):
+        from zoo.export.serving.served import NEEDS_PROPOSALS
+
+        raise ValueError(NEEDS_PROPOSALS.format(model.name))
     kind = args.format or "saved_model"
     warn(f"zoo: exporting to {kind} first; `zoo export` once, and serve its result, to start faster")
     with tempfile.TemporaryDirectory(prefix="zoo-serve-") as folder:
