@@ -1,0 +1,27 @@
+"""What the tests of Sandblaster train: small, with all that makes evaluations random."""
+
+import keras
+import numpy as np
+from keras import layers
+
+
+def problem(units=6, seed=0):
+    """A network of two layers with all that makes evaluations random, and data in units of unequal sizes."""
+    keras.utils.set_random_seed(seed)
+    model = keras.Sequential(
+        [
+            keras.Input((5,)),
+            layers.Dense(6, activation="tanh", kernel_regularizer=keras.regularizers.L2(1e-2)),
+            layers.BatchNormalization(),
+            layers.Dropout(0.2, seed=3),
+            layers.Dense(3, activation="softmax"),
+        ]
+    )
+    model.compile(loss="sparse_categorical_crossentropy")
+    rng = np.random.default_rng(0)
+    sizes = [4 + unit for unit in range(units)]
+    return model, [(rng.normal(size=(n, 5)).astype("float32"), rng.integers(0, 3, n)) for n in sizes]
+
+
+def flat_weights(model):
+    return np.concatenate([np.ravel(each) for each in model.get_weights()])

@@ -1,0 +1,224 @@
+"""Sandblaster: units handed out and counted once, whatever the workers do; a training as one worker has it."""
+
+import json
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+from marked import mixed
+from sandblaster_problem import flat_weights, problem
+from scipy.optimize import minimize
+from tiny import tiny_detector
+
+from zoo.datasets.pipeline import Batches
+from zoo.distribute.cluster import WorkerLostError
+from zoo.distribute.sandblaster import BatchUnits, drive, train_sandblaster
+from zoo.distribute.sandblaster_model import Objective, local_workers
+from zoo.distribute.sandblaster_pool import Pool, UnitSums
+from zoo.distribute.sandblaster_units import Units
+
+
+def test_a_free_worker_gets_a_copy_of_what_takes_too_long_and_one_result_counts():
+    now = [0.0]
+    units, counted = Units(3, patience=2.0, clock=lambda: now[0]), []
+    assert [units.take("slow"), units.take("quick")] == [0, 1]
+    now[0] = 1.0
+    assert units.finish("quick", 1, lambda: counted.append(1))
+    assert units.take("quick") == 2
+    now[0] = 3.0
+    assert units.finish("quick", 2, lambda: counted.append(2))
+    # Usual are 1.5 s, so that after 3 s a copy is due, and only one.
+    assert units.take("quick") == 0
+    assert units.backups == 1
+    assert units.finish("quick", 0, lambda: counted.append(0))
+    assert not units.finish("slow", 0, lambda: counted.append(0))
+    assert (sorted(counted), units.over, units.take("slow")) == ([0, 1, 2], True, None)
+
+
+def test_nobody_copies_before_its_time_or_his_own():
+    now = [0.0]
+    units = Units(2, patience=2.0, usual=1.0, clock=lambda: now[0])
+    assert [units.take("a"), units.take("b")] == [0, 1]
+    now[0] = 1.9
+    assert units._slowest("c") == (0, pytest.approx(0.1))
+    assert units._slowest("a")[0] == 1
+    now[0] = 9.0
+    assert units.take("c") == 0
+    assert units._slowest("d")[0] == 1
+    units.lose("b")
+    assert units.take("d") == 1
+    units.lose("a")
+    units.lose("c")
+    assert units.take("e") == 0
+    with pytest.raises(ValueError, match="at least 1 each"):
+        Units(0)
+
+
+def numbers(point, unit):
+    """Sums that tell exactly which units were counted."""
+    return UnitSums(2.0**unit, [np.full(2, unit, np.float32) * point], [np.ones(1)], 1)
+
+
+def test_slow_hanging_and_dying_workers_change_nothing():
+    hangs = threading.Event()
+
+    def hanging(point, unit):
+        hangs.wait(60)
+        return numbers(point, unit)
+
+    def dying(point, unit):
+        raise OSError("gone")
+
+    def steady(point, unit):
+        time.sleep(0.003)
+        return numbers(point, unit)
+
+    workers = {"a": steady, "b": steady, "dies": dying, "hangs": hanging}
+    with Pool(workers, units=30) as pool:
+        began = time.monotonic()
+        first = pool.run(np.ones(2))
+        assert time.monotonic() - began < 20
+        assert first.loss == (2**30 - 1) / 30
+        assert first.gradient.tolist() == [14.5, 14.5]
+        assert first.backups >= 1
+        assert (first.state, first.lost, pool.alive) == ([1.0], 1, ["a", "b", "hangs"])
+        # Let go in the middle of the next pass, what it brings is of the one before.
+        pool.add("dies", steady)
+        threading.Timer(0.01, hangs.set).start()
+        second = pool.run(np.full(2, 3.0))
+        assert second.loss == first.loss
+        assert (second.gradient.tolist(), second.lost) == ([43.5, 43.5], 0)
+        assert "OSError" not in repr(pool.reports["dies"])
+        assert sum(report.counted for report in pool.reports.values()) == 60
+
+
+def test_without_workers_a_pass_ends_in_an_error():
+    def dying(point, unit):
+        if unit:
+            raise OSError("disk of no use")
+        return numbers(point, unit)
+
+    with Pool({"a": dying, "b": dying}, units=4) as pool:
+        for _ in range(2):
+            with pytest.raises(WorkerLostError, match=r"all workers .*OSError: disk of no use.*resume"):
+                pool.run(np.ones(2))
+
+
+def test_the_objective_is_kerass_own_loss_and_its_gradient():
+    model, data = problem(units=1)
+    model.layers[2].rate = 0.0
+    objective = Objective(model)
+    workers, prepare = local_workers(objective, data, 1)
+    x = objective.vector()
+    with Pool(workers, 1, prepare) as pool:
+        found = pool.run(x)
+        # Central differences of what Keras says the loss is, in training.
+        for place in (0, 17, 40, len(x) - 1):
+            ends = []
+            for change in (1e-2, -1e-2):
+                moved = x.copy()
+                moved[place] += change
+                objective.assign(moved)
+                ends.append(float(model.compute_loss(None, data[0][1], model(data[0][0], training=True), None)))
+            assert found.gradient[place] == pytest.approx((ends[0] - ends[1]) / 2e-2, abs=2e-3)
+        np.testing.assert_array_equal(pool.run(x).gradient, found.gradient)
+    with pytest.raises(ValueError, match="compile it with a loss"):
+        Objective(keras.Sequential([keras.Input((2,)), layers.Dense(1)]))
+
+
+def test_convex_training_meets_scipys_optimum():
+    rng = np.random.default_rng(1)
+    images, labels = rng.normal(size=(60, 4)).astype("float32"), rng.integers(0, 2, 60)
+    keras.utils.set_random_seed(2)
+    dense = layers.Dense(1, "sigmoid", kernel_regularizer=keras.regularizers.L2(0.05))
+    model = keras.Sequential([keras.Input((4,)), dense])
+    model.compile(loss="binary_crossentropy")
+    units = [(images[at : at + 25], labels[at : at + 25, None]) for at in (0, 25, 50)]
+    rows = train_sandblaster(model, units, iterations=100, workers=2)
+
+    def loss(flat):
+        logits = images @ flat[:4] + flat[4]
+        return np.mean(np.logaddexp(0, logits) - labels * logits) + 0.05 * flat[:4] @ flat[:4]
+
+    theirs = minimize(loss, np.zeros(5), method="BFGS", options={"gtol": 1e-9})
+    assert rows[-1].loss == pytest.approx(theirs.fun, abs=1e-6)
+    np.testing.assert_allclose(flat_weights(model), theirs.x, atol=1e-5)
+
+
+def test_any_workers_train_as_one_does(tmp_path):
+    model, data = problem()
+    before = flat_weights(model)
+    rows = train_sandblaster(model, data, iterations=6, workers=1)
+    alone = flat_weights(model)
+    assert rows[-1].loss < rows[0].loss - 0.1
+    assert [row.iteration for row in rows] == list(range(7))
+    assert rows[-1].passes >= 7
+    moving = model.layers[1].moving_mean
+    assert np.abs(moving).max() > 0
+
+    other, _ = problem()
+    np.testing.assert_array_equal(flat_weights(other), before)
+    objective = Objective(other)
+    workers, prepare = local_workers(objective, data, 4)
+    calls = iter(range(10**6))
+
+    def mortal(point, unit, work=workers["thread 0"]):
+        if next(calls) == 8:  # in the middle of the second pass, whoever it is
+            raise OSError("killed")
+        return work(point, unit)
+
+    def slow(point, unit):
+        time.sleep(0.05)
+        return mortal(point, unit)
+
+    with Pool({**dict.fromkeys(workers, mortal), "thread 1": slow}, len(data), prepare) as pool:
+        many = drive(objective, pool, iterations=6)
+        assert len(pool.alive) == 3
+    assert sum(row.lost for row in many) == 1
+    np.testing.assert_allclose(flat_weights(other), alone, atol=1e-6)
+
+    # Broken off after three iterations, and gone on with by another model object.
+    file = tmp_path / "sandblaster.npz"
+    train_sandblaster(problem()[0], data, iterations=3, checkpoint=file)
+    third, _ = problem(seed=9)
+    third.layers[2].seed_generator.state.assign(other.layers[2].seed_generator.state)
+    seen = []
+    again = train_sandblaster(third, data, iterations=6, checkpoint=file, resume=True, report=seen.append)
+    assert ([row.iteration for row in again], seen) == ([3, 4, 5, 6], again)
+    assert again[-1].passes == rows[-1].passes
+    np.testing.assert_allclose(flat_weights(third), alone, atol=1e-6)
+    with pytest.raises(ValueError, match=r"other settings: units 6 then, 5 now"):
+        train_sandblaster(third, data[:5], iterations=6, checkpoint=file, resume=True)
+    file.write_bytes(file.read_bytes()[:1000])
+    with pytest.raises(ValueError, match=r"sandblaster.npz is no checkpoint of Sandblaster"):
+        train_sandblaster(third, data, iterations=6, checkpoint=file, resume=True)
+
+
+def test_a_detector_learns_with_its_sampling_frozen():
+    model = tiny_detector(("a", "b", "c"))
+    model.compile()
+    data = BatchUnits(Batches(mixed(4), 2, drop_remainder=False, pad_multiple=128))
+    assert len(data) == 2
+    step = int(model.sampling_step)
+    rows = train_sandblaster(model, data, iterations=3, workers=2)
+    assert rows[-1].loss < 0.9 * rows[0].loss
+    assert int(model.sampling_step) == step
+
+
+def test_a_cluster_trains_as_one_worker_does():
+    """In a process of its own: TensorFlow joins a cluster for good."""
+    done = subprocess.run(
+        [sys.executable, Path(__file__).parent / "sandblaster_cluster.py"], capture_output=True, text=True, timeout=240
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["shards"] == 2
+    assert found["lost"] == 0
+    assert found["moved"] > 0.1
+    assert found["differs"] < 1e-6

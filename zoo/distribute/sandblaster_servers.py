@@ -1,0 +1,77 @@
+"""Sandblaster's workers as processes of a cluster: parameters on its servers, units through its coordinator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from zoo.distribute.sandblaster_model import Objective, examples_of, to_sums
+from zoo.distribute.sandblaster_pool import UnitSums, Worker
+
+
+class ServerValues:
+    """A model's parameters and state as plain variables on parameter servers.
+
+    Args:
+        objective: its model was built outside the strategy's scope, because Keras's variables cannot be sharded.
+        strategy: with a ``variable_partitioner`` large parameters are spread over the servers.
+
+    Attributes:
+        values: one for each trainable variable, in one piece or in shards along the first axis.
+        state: one for each of the others.
+    """
+
+    def __init__(self, objective: Objective, strategy: tf.distribute.ParameterServerStrategy) -> None:
+        """Copies the model's."""
+        with strategy.scope():
+            self.values = [tf.Variable(np.asarray(each)) for each in objective.trainable]
+            self.state = [tf.Variable(np.asarray(each), trainable=False) for each in objective.state]
+
+    def read(self) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
+        """All of them, whole: here or, in a function that is scheduled, on a worker."""
+        return [tf.convert_to_tensor(each) for each in self.values], [tf.convert_to_tensor(each) for each in self.state]
+
+
+def server_workers(
+    objective: Objective, data: Sequence[tuple[Any, Any]], strategy: tf.distribute.ParameterServerStrategy
+) -> tuple[dict[str, Worker], Callable[[np.ndarray], Any]]:
+    """As many workers as the strategy's cluster has, and what brings a point to its servers.
+
+    Each of them stands for whatever process TensorFlow gives a unit to: one that dies has its unit computed by another,
+    and takes part again when it is back. The coordinator reads the data and sends each unit along with its number: a
+    process needs nothing of its own, and for pictures that is far less than the gradient that comes back. A server that
+    dies ends the pass with a `WorkerLostError`; start again with ``resume``.
+
+    Args:
+        objective: its model was built after the strategy was made (TensorFlow joins the cluster then, and loses what
+            was there before), and outside its scope.
+        data: one ``(x, y)`` for each unit.
+        strategy: see `ServerValues`.
+    """
+    coordinator = tf.distribute.coordinator.ClusterCoordinator(strategy)
+    servers = ServerValues(objective, strategy)
+
+    def prepare(x: np.ndarray) -> None:
+        for variable, value in zip(servers.values, objective.split(x), strict=True):
+            variable.assign(value)
+        for variable, value in zip(servers.state, objective.state, strict=True):
+            variable.assign(np.asarray(value))
+
+    @tf.function(reduce_retracing=True, autograph=False)
+    def sums(x: Any, y: Any, unit: Any) -> Any:
+        return objective.sums(*servers.read(), x, y, unit)
+
+    def work(point: None, unit: int) -> UnitSums:
+        x, y = data[unit]
+        batch = tf.nest.map_structure(tf.convert_to_tensor, (x, y))
+        return to_sums(coordinator.schedule(sums, args=(*batch, tf.constant(unit))).fetch(), examples_of(x))
+
+    return {f"worker {number}": work for number in range(workers_of_cluster())}, prepare
+
+
+def workers_of_cluster() -> int:
+    """How many workers there are in the cluster that TensorFlow has joined."""
+    return sum("/job:worker/" in device.name for device in tf.config.list_logical_devices("CPU"))
