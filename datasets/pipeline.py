@@ -13,6 +13,7 @@ from zoo.datasets.crops import draw_window
 from zoo.datasets.plan import Augmentation, EpochPlan, make_plan, picture_rng
 from zoo.datasets.prepare import Steps, plan_steps, prepare, prepare_with, prepared_size
 from zoo.datasets.proposals import ProposalSource
+from zoo.datasets.proposals_choice import source_name
 from zoo.datasets.records import DetectionDataset, Sample
 
 if TYPE_CHECKING:
@@ -122,6 +123,8 @@ class Batches:
     def settings(self) -> dict[str, object]:
         """What decides the batches, beside data, seed and size: another run gets the same ones if these are equal."""
         own = {"short": self.shorts, "long": self.long, "bucket": self.bucket, "pad_multiple": self.pad_multiple}
+        if self.proposals is not None:
+            own |= {"proposals": source_name(self.proposals), "most_proposals": self.most_proposals}
         return {**vars(self.augmentation), **own, "shuffle": self.shuffle, "objects": self.source.objects}
 
     def plan(self, epoch: int) -> list[np.ndarray]:

@@ -12,6 +12,7 @@ import numpy as np
 
 from zoo.cli.console import out, progress, say, table, warn
 from zoo.cli.models import add_model_options, trained_model
+from zoo.cli.proposal_options import add_proposal_options, detection_proposals
 
 if TYPE_CHECKING:
     from zoo.detections import Detections
@@ -31,6 +32,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         help="a picture, a folder, a pattern such as 'photos/*.jpg', or digits:N for embedded test scene N",
     )
     add_model_options(parser)
+    add_proposal_options(parser, "computed for each picture")
     parser.add_argument(
         "--out",
         type=Path,
@@ -62,6 +64,8 @@ def _detect(args: argparse.Namespace) -> int:
         raise ValueError(f"--batch {args.batch}: give a number from 1 on")
     items = [item for text in args.images for item in _expand(text)]
     model = trained_model(args)
+    proposals = detection_proposals(args, model)
+    given = {} if proposals is None else {"proposals": proposals}
     targets = [None] * len(items) if args.no_pictures else _targets(items, args.out)
     records: list[dict[str, object]] = []
     results: list[tuple[_Item, Detections, Path | None]] = []
@@ -69,7 +73,8 @@ def _detect(args: argparse.Namespace) -> int:
         task = bar.add_task("", total=len(items))
         for start in range(0, len(items), _PIECE):
             piece = items[start : start + _PIECE]
-            found = model.detect([item.source for item in piece], score_threshold=args.score, batch_size=args.batch)
+            sources = [item.source for item in piece]
+            found = model.detect(sources, score_threshold=args.score, batch_size=args.batch, **given)
             for item, one, target in zip(piece, found, targets[start : start + _PIECE], strict=True):
                 if target is not None and one.error is None:
                     one.draw(None if isinstance(item.source, Path) else item.source, path=target)

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import inspect
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zoo.cli.console import progress, say
+from zoo.cli.console import out, progress, say, table
 from zoo.cli.data import add_data_options, evaluation_data
 from zoo.cli.evaluate_classes import add_class_options, check_detector_options, evaluate_classes
 from zoo.cli.models import add_model_options, describe, trained_model
+from zoo.cli.proposal_options import add_proposal_options, beside_weights, chosen_proposals, wants_proposals
 
 if TYPE_CHECKING:
     import keras
 
     from zoo.datasets.errors import ErrorReport
+    from zoo.datasets.proposals import ProposalSource
     from zoo.datasets.records import DetectionDataset
     from zoo.training.evaluate import Evaluation
 
@@ -36,11 +38,13 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--split", help="split to measure on; test or else val if there is one, else all")
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N pictures")
     add_model_options(parser)
+    add_proposal_options(parser, "whose boxes are kept in the folder that --weights names")
     parser.add_argument(
-        "--proposals",
-        type=Path,
-        metavar="PATH",
-        help="boxes for a Fast R-CNN to look at: a folder or file of `zoo proposals` (default: it makes them)",
+        "--sweep-proposals",
+        type=int,
+        nargs="+",
+        metavar="N",
+        help="measure a Fast R-CNN with the first N boxes of a picture, for each N (the rest is about the greatest)",
     )
     parser.add_argument("--batch", type=int, default=1, metavar="B", help="pictures at once (default: 1)")
     parser.add_argument(
@@ -88,16 +92,14 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
 def _evaluate(args: argparse.Namespace) -> int:
     from zoo.cli.evaluate_report import print_scores
     from zoo.datasets.errors import find_errors
-    from zoo.datasets.proposals import open_proposals
     from zoo.training.evaluate import evaluate, usual_metric
 
     _check(args)
     model = trained_model(args)
+    proposing = wants_proposals(args, model)
     if not hasattr(model, "detect"):
         return evaluate_classes(args, model)
     check_detector_options(args)
-    if args.proposals is not None and "proposals" not in inspect.signature(model.detect).parameters:
-        raise ValueError(f"--proposals: {model.name} makes its own; leave them out")
     data, split = evaluation_data(
         args.data,
         args.split,
@@ -111,29 +113,66 @@ def _evaluate(args: argparse.Namespace) -> int:
     metric = args.metric or usual_metric(data)
     if metric == "coco" and (args.iou, args.interpolation) != (0.5, "11point"):
         raise ValueError("--iou and --interpolation belong to --metric voc; COCO's figures have their own")
-    with progress("measuring") as bar:
-        task = bar.add_task("", total=len(data))
-        measured = evaluate(
-            model,
-            data,
-            metric=metric,
-            score_threshold=args.score,
-            iou=args.iou,
-            interpolation=args.interpolation,
-            batch_size=args.batch,
-            proposals=None if args.proposals is None else open_proposals(args.proposals),
-            progress=lambda count: bar.advance(task, count),
-        )
+
+    def measure(proposals: ProposalSource | None) -> Evaluation:
+        with progress("measuring") as bar:
+            task = bar.add_task("", total=len(data))
+            return evaluate(
+                model,
+                data,
+                metric=metric,
+                score_threshold=args.score,
+                iou=args.iou,
+                interpolation=args.interpolation,
+                batch_size=args.batch,
+                proposals=proposals,
+                progress=lambda count: bar.advance(task, count),
+            )
+
+    measured, about = _on_proposals(args, model, data, measure) if proposing else (measure(None), {})
     errors = find_errors(measured.triples, data, score=args.picture_score, iou=args.iou, background=min(0.1, args.iou))
     say(f"{describe(model)} on {data.name}: {len(data)} pictures")
     print_scores(measured, errors, args.picture_score)
-    record = _record(args, metric, split, data, measured, errors, model)
+    record = _record(args, metric, split, data, measured, errors, model) | about
     _save(args, metric, split, data, measured, errors, record)
     return 0
 
 
+def _on_proposals(
+    args: argparse.Namespace,
+    model: keras.Model,
+    data: DetectionDataset,
+    measure: Callable[[ProposalSource | None], Evaluation],
+) -> tuple[Evaluation, dict[str, object]]:
+    """Measure a Fast R-CNN, once for each number of proposals; the last evaluation, and what to write of them all."""
+    from zoo.datasets.proposals_choice import First, check_proposals, source_name
+
+    with beside_weights(args.weights) as folder:
+        source = chosen_proposals(args, model, (data,), folder)
+        check_proposals(source, data)
+        numbers = sorted(set(args.sweep_proposals or [source.most]))
+        measured = [measure(First(source, number)) for number in numbers]
+    about: dict[str, object] = {"proposals": source_name(source.source), "most_proposals": source.most}
+    if args.sweep_proposals is not None:
+        rows = table("Proposals", "mAP", "Seconds a picture", right=("Proposals", "mAP", "Seconds a picture"))
+        swept = []
+        for number, each in zip(numbers, measured, strict=True):
+            score, seconds = float(each.result.map), each.seconds / max(1, len(data))
+            rows.add_row(str(number), f"{score:.4f}", f"{seconds:.3f}")
+            swept.append({"proposals": number, "map": score, "seconds_per_image": round(seconds, 4)})
+        out.print(rows)
+        about["sweep"] = swept
+    return measured[-1], about
+
+
 def _check(args: argparse.Namespace) -> None:
     """Mistakes are told before the pictures are looked at, not after."""
+    if args.sweep_proposals is not None:
+        if args.most_proposals is not None:
+            raise ValueError("--most-proposals and --sweep-proposals: give one of them")
+        if min(args.sweep_proposals) < 1:
+            raise ValueError(f"--sweep-proposals {min(args.sweep_proposals)}: give numbers from 1 on")
+        args.most_proposals = max(args.sweep_proposals)
     if not 0 < args.iou <= 1:
         raise ValueError(f"--iou {args.iou:g}: give an overlap above 0 and up to 1")
     if args.worst < 1:

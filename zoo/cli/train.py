@@ -14,6 +14,7 @@ from zoo.cli.classes import AUGMENTATIONS
 from zoo.cli.console import say
 from zoo.cli.data import add_data_options, is_digits, train_and_val
 from zoo.cli.models import add_model_options, describe
+from zoo.cli.proposal_options import FOLDER, add_proposal_options, chosen_proposals, wants_proposals
 from zoo.cli.recipe_options import EPOCHS, add_recipe_options, chosen_recipe
 from zoo.cli.starting import add_start_options, find_start, measure_targets, tell_frozen
 from zoo.cli.strategy import add_strategy_options, chosen_strategy, naming_lost_workers, scaled
@@ -92,12 +93,7 @@ def _add_augmentation(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--crop", type=float, default=1.0, metavar="SHARE", help="cut out parts, their sides at least this share (1)"
     )
-    group.add_argument(
-        "--proposals",
-        type=Path,
-        metavar="PATH",
-        help="boxes for a Fast R-CNN to look at, of training and validation: a folder or file of `zoo proposals`",
-    )
+    add_proposal_options(group, f"whose boxes are kept in {FOLDER}/ of --out; they are of training and validation")
     group.add_argument("--workers", type=int, default=2, metavar="N", help="batches prepared at the same time (2)")
     group.add_argument("--pad-multiple", type=int, default=1, metavar="N", help="round picture sides up to this (1)")
     group.add_argument("--cache", action="store_true", help="keep decoded pictures in memory")
@@ -133,7 +129,6 @@ def _train(args: argparse.Namespace) -> int:
     tell_frozen(start, recipe.train_from)
     if detector:
         data, val, make_batches = _detection_batches(args)
-        batches = make_batches(data, batch, args.seed)
     else:
         data, val = _classification_data(args)
     classes = data.classes
@@ -142,6 +137,11 @@ def _train(args: argparse.Namespace) -> int:
         model = start.build(classes, dict(args.option))
     if not detector:
         batches = _class_batches(args, model.input_shape[1] or 224, data, batch)
+    elif wants_proposals(args, model):
+        source = chosen_proposals(args, model, (data, val), args.out / FOLDER)
+        batches = make_batches(data, batch, args.seed, proposals=source, most_proposals=source.most)
+    else:
+        batches = make_batches(data, batch, args.seed)
     recipe = scaled(recipe, args, batches.batch_size, batches.steps_per_epoch)
     measure_targets(start, model, batches)
     say(f"Model: {describe(model)}")
@@ -179,7 +179,6 @@ def _detection_batches(
 ) -> tuple[DetectionDataset, DetectionDataset | None, Callable[..., Batches]]:
     """Training and validation data, and what makes batches of the former, given a batch size and a seed."""
     from zoo.datasets.pipeline import Batches
-    from zoo.datasets.proposals import open_proposals
 
     if args.augmentation is not None:
         raise ValueError("--augmentation: for classifiers only")
@@ -195,7 +194,6 @@ def _detection_batches(
     )
     make_batches = functools.partial(
         Batches,
-        proposals=None if args.proposals is None else open_proposals(args.proposals),
         flip=not is_digits(args.data) if args.flip is None else args.flip,
         workers=args.workers,
         vertical_flip=args.vertical_flip,
@@ -227,6 +225,7 @@ def _classification_data(args: argparse.Namespace) -> tuple[ClassificationDatase
         "--difficult": args.difficult != "marked",
         "--metric": args.metric,
         "--proposals": args.proposals,
+        "--most-proposals": args.most_proposals,
     }
     asked = [name for name, value in unused.items() if value]
     if asked:

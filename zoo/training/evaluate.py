@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -78,7 +79,8 @@ def evaluate(
         iou: overlap that a detection has to exceed; for VOC alone.
         interpolation: ``"11point"`` (VOC 2007) or ``"area"`` (VOC 2010 on); for VOC alone.
         batch_size: images of similar size that the model takes at once.
-        proposals: for a Fast R-CNN, where its proposals come from; by default it finds them itself, which takes time.
+        proposals: for a Fast R-CNN, where its proposals come from (`zoo.datasets.proposals`); by default it finds them
+            itself by selective search, which takes time. ``zoo.datasets.proposals_choice.First`` takes fewer.
         progress: called with the number of images after each piece.
 
     Example:
@@ -87,6 +89,8 @@ def evaluate(
     if metric not in METRICS:
         raise ValueError(f"metric={metric!r}; choose {' or '.join(map(repr, METRICS))}")
     check_classes(model.classes, dataset)
+    if proposals is not None and not takes_proposals(model):
+        raise ValueError("the model does not look at proposals of others, as a Fast R-CNN does; give it none")
     found: list[Detections] = []
     seconds = 0.0
     # A bounded number of images in memory, several batches of them: the model groups them by size.
@@ -116,6 +120,11 @@ def evaluate(
 def usual_metric(dataset: DetectionDataset) -> Literal["voc", "coco"]:
     """What people measure such data by: COCO's figures if they come from a COCO file, else VOC's."""
     return "voc" if dataset.category_ids is None else "coco"
+
+
+def takes_proposals(model: object) -> bool:
+    """Whether a model looks at proposals that others make, as Fast R-CNN does."""
+    return hasattr(model, "detect") and "proposals" in inspect.signature(model.detect).parameters
 
 
 def check_classes(classes: Sequence[str], dataset: DetectionDataset) -> None:

@@ -10,6 +10,8 @@ from typing import Literal
 
 import keras
 
+from zoo.datasets.pipeline import Batches
+from zoo.datasets.proposals_choice import check_proposals
 from zoo.distribute.replicas import Replicas
 from zoo.training.checkpoint import Checkpoint, Progress, load_checkpoint, read_progress
 from zoo.training.freeze import freeze_before
@@ -55,7 +57,8 @@ def train(
         model: a detector whose ``classes`` are those of the data, or a classifier of as many classes. One built under
             a strategy's scope (`zoo.distribute.strategies.make_strategy`) trains on all its devices.
         train_data: a data set, mirrored at random (and for a classifier cropped); or ``Batches`` or
-            ``ClassBatches`` with an augmentation of your own.
+            ``ClassBatches`` with an augmentation of your own. A Fast R-CNN takes ``Batches(..., proposals=)``, whose
+            source has those of ``val_data`` too; let its ``measure_targets`` see them before.
         val_data: measured by loss and mAP (or COCO's AP), or by loss, top-1 and top-5 error; ``None`` for no
             validation.
         out: folder for all files; it is made.
@@ -101,6 +104,10 @@ def train(
     if not resume and checkpoint.is_file():
         raise ValueError(f"{out} holds a training already ({CHECKPOINT}); resume it, or choose another folder")
 
+    if isinstance(batches, Batches) and batches.proposals is not None:
+        for part in (batches.source, val_data):
+            if part is not None:
+                check_proposals(batches.proposals, part)
     warmup = min(500, total // 20) if recipe.warmup_steps is None else recipe.warmup_steps
     schedule = WarmupDecay(recipe.learning_rate, total, warmup, recipe.schedule, recipe.drops)
     with replicas.scope():

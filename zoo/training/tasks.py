@@ -15,10 +15,9 @@ from zoo.datasets.class_batches import ClassBatches, CropFlip
 from zoo.datasets.class_records import ClassificationDataset
 from zoo.datasets.pipeline import Batches
 from zoo.datasets.records import DetectionDataset
-from zoo.detectors.fast_rcnn import FastRCNN
 from zoo.training.classify import check_class_count
 from zoo.training.coco_map import CocoMap
-from zoo.training.evaluate import METRICS, check_classes, usual_metric
+from zoo.training.evaluate import METRICS, check_classes, takes_proposals, usual_metric
 from zoo.training.top_error import TopError
 from zoo.training.voc_map import VocMap
 from zoo.weights_io import WeightsMeta
@@ -60,11 +59,13 @@ def as_batches(model: keras.Model, data: TrainData, batch_size: int, seed: int) 
             raise ValueError(f"{data.source.name} has boxes, but {model.name} is a classifier; give class folders")
         check_classes(model.classes, data.source)
         _check_sides(model, data)
-        if data.proposals is None and isinstance(model, FastRCNN):
+        if data.proposals is None and takes_proposals(model):
             raise ValueError(
                 f"{model.name} looks at proposals that others make: make them with `zoo proposals`, and give them with "
                 "--proposals FOLDER or Batches(data, proposals=zoo.datasets.proposals.open_proposals(FOLDER))"
             )
+        if data.proposals is not None and not takes_proposals(model):
+            raise ValueError(f"{model.name} does not look at proposals of others, as a Fast R-CNN does; give it none")
     else:
         if hasattr(model, "detect"):
             raise ValueError(f"{data.source.name} has no boxes to train the detector {model.name} on")
