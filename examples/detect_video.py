@@ -53,6 +53,8 @@ class Detector:
             raise SystemExit(f"{path}: no TFLite file that `zoo export` wrote ({error})") from error
         if about["task"] != "detection":
             raise SystemExit(f"{path} is a classifier; this script draws boxes, give a detector")
+        if "proposals" in about:
+            raise SystemExit(f"{path} looks at proposals that other programs make; give a Faster R-CNN")
         self.classes, self.dtype = about["classes"], about["input"]["dtype"]
         self.height, self.width = about["input"]["shape"][1:3]
         try:

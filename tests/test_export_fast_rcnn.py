@@ -198,6 +198,14 @@ def test_an_image_pyramid(kind, tmp_path):
     assert metadata["preprocessing"]["scales"] == [48, 64, 80]
 
 
+def test_int8_by_onnx_but_not_by_tflite(model, tmp_path):
+    """TensorFlow's calibrator would end this process."""
+    given = {"precision": "int8", "representative": IMAGES, "images": IMAGES, "proposals": GIVEN, "most_lost": 0.6}
+    with pytest.raises(ExportError, match="choose 'dynamic_int8' or 'float16', or ONNX"):
+        zoo.export.tflite(model, tmp_path / "fast.tflite", **given)
+    assert zoo.export.onnx(model, tmp_path / "fast.onnx", **given).report["map_lost"] <= 0.6
+
+
 def test_sample_proposals():
     pictures = [SamplePicture("a", IMAGES[0]), SamplePicture("b", IMAGES[1])]
     assert with_proposals(pictures, None) == pictures
