@@ -74,12 +74,17 @@ class Objective:
             if value.size or not all(variable.shape):
                 variable.assign(value.astype(_numpy_type(variable)))
 
-    def _sums(self, values: list[Any], state: list[Any], x: Any, y: Any, unit: Any) -> tuple[Any, list[Any], list[Any]]:
-        """Loss, gradients and state (flat, empty where it stays), summed over the examples of ``(x, y)``."""
+    def _sums(
+        self, values: list[Any], state: list[Any], x: Any, y: Any, unit: Any, steps: Any = 0
+    ) -> tuple[Any, list[Any], list[Any]]:
+        """Loss, gradients and state (empty where it stays), summed over the examples of ``(x, y)``.
+
+        ``unit`` decides what dropout draws, ``steps`` is added to a detector's count of steps, which decides samples.
+        """
         values = [tf.convert_to_tensor(each) for each in values]
         mapping = list(zip(self.trainable, values, strict=True))
         mapping += [(each, tf.convert_to_tensor(value)) for each, value in zip(self.state, state, strict=True)]
-        mapping += self._fixed
+        mapping += [(each, value + tf.cast(steps, each.dtype)) for each, value in self._fixed]
         mapping += [(each, value + tf.cast(tf.stack([0, unit * 1000]), each.dtype)) for each, value in self._seeds]
         with tf.GradientTape() as tape:
             tape.watch(values)
