@@ -12,6 +12,7 @@ from PIL import Image
 from tiny import tiny_fast
 
 import zoo
+from zoo.cli.main import main
 from zoo.export import ExportError, ParityError
 from zoo.export.proposals import with_proposals
 from zoo.export.samples import SamplePicture
@@ -148,6 +149,13 @@ def test_another_head_is_noticed(model, artifact):
 def test_zoo_serve_refuses_it(artifact):
     with pytest.raises(ValueError, match=r"tiny_fast looks at proposals.*TensorFlow Serving"):
         Served.prepare(artifact)
+
+
+def test_zoo_serve_refuses_the_model_before_it_is_exported(model, monkeypatch, capsys):
+    monkeypatch.setattr("zoo.cli.serve.trained_model", lambda args: model)
+    monkeypatch.setattr("zoo.export.saved_model", None)
+    assert main(["serve", "fast_rcnn_resnet18"]) == 2
+    assert "looks at proposals" in capsys.readouterr().err
 
 
 def png(image: np.ndarray) -> bytes:
