@@ -65,3 +65,22 @@ def test_slices_that_cut_stay(name, tmp_path):
     assert rewrite(tmp_path) == 0
     loaded = tf.saved_model.load(str(tmp_path)).signatures["serving_default"]
     np.testing.assert_array_equal(loaded(x=tf.constant(X))["y"], 2 * SLICES[name](X))
+
+
+def test_means_of_large_maps_keep_their_digits(tmp_path):
+    """TFLite's own mean over rows and columns is off by a hundred times as much."""
+    spec = [tf.TensorSpec((None, None, None, 3), tf.float32, "x")]
+
+    def means(x):
+        return {"flat": tf.reduce_mean(x, (1, 2)), "kept": tf.reduce_mean(x, (1, 2), True), "one": tf.reduce_mean(x, 1)}
+
+    saved = tf.function(means, input_signature=spec)
+    tf.saved_model.save(tf.Module(), str(tmp_path), signatures=saved)
+    assert rewrite(tmp_path) == 2
+    converter = tf.lite.TFLiteConverter.from_saved_model(str(tmp_path), signature_keys=["serving_default"])
+    serve = Interpreter(model_content=converter.convert()).get_signature_runner("serving_default")
+    x = np.random.default_rng(0).uniform(0, 100, (2, 400, 300, 3)).astype(np.float32)
+    found, expected = serve(x=x), x.astype(np.float64).mean((1, 2))
+    np.testing.assert_allclose(found["flat"], expected, rtol=2e-6)
+    np.testing.assert_allclose(found["kept"], expected[:, None, None], rtol=2e-6)
+    np.testing.assert_allclose(found["one"], x.mean(1), rtol=2e-6)
