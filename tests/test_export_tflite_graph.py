@@ -68,7 +68,7 @@ def test_slices_that_cut_stay(name, tmp_path):
 
 
 def test_means_of_large_maps_keep_their_digits(tmp_path):
-    """TFLite's own mean over rows and columns is off by a hundred times as much."""
+    """TFLite's own mean over rows and columns adds all to one sum."""
     spec = [tf.TensorSpec((None, None, None, 3), tf.float32, "x")]
 
     def means(x):
