@@ -24,11 +24,15 @@ class HardDigits(DetectionDataset):
         return self.parent.image(index), self.sample(index)
 
 
-def batches_of(*words, data="digits:4"):
+def parsed(*words, data="digits:4"):
     parser = argparse.ArgumentParser()
     train.add_commands(parser.add_subparsers())
-    args = parser.parse_args(["train", "--data", str(data), "--model", "any", "--out", "r", *words])
-    return train._detection_data(args, 2)[0]
+    return parser.parse_args(["train", "--data", str(data), "--model", "any", "--out", "r", *words])
+
+
+def batches_of(*words, data="digits:4"):
+    training, _, make_batches = train._detection_batches(parsed(*words, data=data))
+    return make_batches(training, 2, 0)
 
 
 def test_pictures_are_left_as_they_are_by_default():
@@ -62,8 +66,7 @@ def test_a_long_side_alone_means_nothing():
 
 
 def test_classifiers_have_no_boxes():
-    args = argparse.Namespace(vertical_flip=False, rotate90=False, scale_jitter=None, colour_jitter=0.0)
-    args.long, args.expand, args.crop = 800, 2.0, 0.5
-    args.images, args.difficult, args.metric = None, "ordinary", "coco"
-    with pytest.raises(ValueError, match="--long, --expand, --crop, --difficult, --metric: for detectors only"):
-        train._classification_data(args)
+    boxes = "--long 800 --expand 2 --crop .5 --difficult ordinary --metric coco --proposals dense --most-proposals 9"
+    expected = "--long, --expand, --crop, --difficult, --metric, --proposals, --most-proposals: for detectors only"
+    with pytest.raises(ValueError, match=expected):
+        train._classification_data(parsed(*boxes.split()))
