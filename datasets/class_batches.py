@@ -164,14 +164,8 @@ class ClassBatches:
 
         Their parts, put together in order, are the batches of this one; each reads only its own pictures.
         """
-        if not 0 <= index < count:
-            raise ValueError(f"shard {index} of {count}: give 0 to {count - 1}, and at least one shard")
-        if self.batch_size % count:
-            raise ValueError(f"a batch of {self.batch_size} pictures is no multiple of {count} workers")
         part = copy.copy(self)
-        part.batch_size = self.batch_size // count
-        start = self._rows.start + index * part.batch_size
-        part._rows = slice(start, start + part.batch_size)
+        part.batch_size, part._rows = feed.part_of_batch(self.batch_size, self._rows, index, count)
         return part
 
     def per_worker(

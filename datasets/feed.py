@@ -114,6 +114,21 @@ def as_dataset(
     return numbers.map(with_shapes, num_parallel_calls=batches.workers, deterministic=True).prefetch(2)
 
 
+def part_of_batch(size: int, rows: slice, index: int, count: int) -> tuple[int, slice]:
+    """Size and place of part ``index`` of ``count``, of a batch of ``size`` pictures that is ``rows`` of a whole one.
+
+    >>> part_of_batch(4, slice(None), 1, 2)
+    (2, slice(2, 4, None))
+    """
+    if not 0 <= index < count:
+        raise ValueError(f"shard {index} of {count}: give 0 to {count - 1}, and at least one shard")
+    if size % count:
+        raise ValueError(f"a batch of {size} pictures is no multiple of {count} workers")
+    own = size // count
+    start = (rows.start or 0) + index * own
+    return own, slice(start, start + own)
+
+
 def per_worker(
     batches: Source, context: "tf.distribute.InputContext", start_epoch: int, start_step: int
 ) -> "tf.data.Dataset":

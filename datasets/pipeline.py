@@ -168,14 +168,8 @@ class Batches:
         >>> batches.plan(0)[0].tolist(), batches.shard(1, 2).plan(0)[0].tolist()
         ([1, 2, 3, 0], [3, 0])
         """
-        if not 0 <= index < count:
-            raise ValueError(f"shard {index} of {count}: give 0 to {count - 1}, and at least one shard")
-        if self.batch_size % count:
-            raise ValueError(f"a batch of {self.batch_size} pictures is no multiple of {count} workers")
         part = copy.copy(self)
-        part.batch_size = self.batch_size // count
-        start = (self._rows.start or 0) + index * part.batch_size
-        part._rows = slice(start, start + part.batch_size)
+        part.batch_size, part._rows = feed.part_of_batch(self.batch_size, self._rows, index, count)
         return part
 
     def per_worker(

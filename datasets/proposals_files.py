@@ -2,6 +2,7 @@
 
 import json
 import math
+import threading
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +15,8 @@ from zoo.datasets.records import Sample
 from zoo.files import save_atomically
 
 _NAMES_SHOWN = 3
+# NumPy reads headers with ast.parse; before Python 3.13 that may fail in several threads at once (cpython gh-106905).
+_ONE_AT_A_TIME = threading.Lock()
 
 
 class ProposalTable:
@@ -134,7 +137,7 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
         ProposalError: it is damaged, or holds other things than arrays of numbers and text.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with _ONE_AT_A_TIME, np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, NotImplementedError) as error:
         raise ProposalError(f"{path}: cannot be read as .npz ({error}); make it anew") from error

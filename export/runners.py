@@ -87,10 +87,6 @@ class Artifact(ABC):
             raise ExportError(f"{self.path} is a classifier; use predict_on_batch")
         if self.proposals is None and proposals is not None:
             raise ExportError(f"{self.path} finds its own proposals; leave them out")
-        if self.proposals is not None and proposals is None:
-            from zoo.datasets.proposals_selective import SelectiveSearch
-
-            proposals = SelectiveSearch("fast", most=self.proposals)
         return detect(
             self,
             images,

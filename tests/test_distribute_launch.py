@@ -102,8 +102,8 @@ def test_one_log_and_one_cluster(tmp_path, worker):
 
 def test_workers_are_restarted_together_and_on_other_ports(tmp_path, worker):
     started = Started(tmp_path, ["--workers", "2"], worker("time.sleep(60 if start == 1 else 0)"))
-    os.kill(started.pids("worker1")[0], signal.SIGKILL)
     started.pids("worker0")
+    os.kill(started.pids("worker1")[0], signal.SIGKILL)
     status, text = started.end()
     assert status == 0
     assert "worker 1 was killed by SIGKILL; all are started again (restart 1 of 3)" in text
@@ -163,10 +163,10 @@ def test_signals_are_passed_on(tmp_path, worker):
 
 
 def test_a_second_signal_does_not_wait(tmp_path, worker):
-    line = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)\nprint('deaf', flush=True); time.sleep(60)"
-    started = Started(tmp_path, ["--workers", "1", "--grace", "50"], worker(line))
-    started.pids("worker0")
-    time.sleep(0.3)
+    line = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN); open(f'{folder}/deaf', 'w').close()"
+    started = Started(tmp_path, ["--workers", "1", "--grace", "50"], worker(f"{line}; time.sleep(60)"))
+    while not (tmp_path / "deaf").exists():
+        time.sleep(0.02)
     started.process.send_signal(signal.SIGINT)
     time.sleep(0.3)
     assert started.process.poll() is None

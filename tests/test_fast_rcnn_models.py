@@ -124,5 +124,8 @@ def test_options_reach_the_model():
     frozen = zoo.get("fast_rcnn_alexnet", classes=("a",), head_units=16, train_from="conv2_1")
     assert not any("conv1" in variable.path for variable in frozen.trainable_variables)
     assert any("conv2" in variable.path for variable in frozen.trainable_variables)
+    # The stage's own name is that of the layer behind both of its halves; they are trained all the same.
+    stage = zoo.get("fast_rcnn_alexnet", classes=("a",), head_units=16, train_from="conv2")
+    assert [v.path for v in stage.trainable_variables] == [v.path for v in frozen.trainable_variables]
     with pytest.raises(RegistryError, match="no option 'anchor_sizes'"):
         zoo.get("fast_rcnn_resnet18", anchor_sizes=(32,))

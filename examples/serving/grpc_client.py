@@ -10,12 +10,11 @@ and the others their detections.
 import argparse
 import json
 import sys
-from pathlib import Path
 
 import grpc
 import numpy as np
 import tensorflow as tf
-from results import groups, report
+from results import add_options, groups, report
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 # What is received is 4 MB at most by default: too little for "features".
@@ -35,13 +34,8 @@ def predict(stub, model: str, signature: str, inputs: dict[str, np.ndarray], tim
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("pictures", nargs="+", type=Path, help="JPEG or PNG files")
+    add_options(parser)
     parser.add_argument("--address", default="localhost:8500", help="of the server (default: localhost:8500)")
-    parser.add_argument("--model", default="digits", help="its name in models.config (default: digits)")
-    parser.add_argument("--score", type=float, default=0.5, metavar="S", help="least score shown (default: .5)")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="draw the detections into this folder")
-    parser.add_argument("--batch", type=int, default=8, metavar="B", help="pictures a request (default: 8)")
-    parser.add_argument("--timeout", type=float, default=60.0, metavar="S", help="seconds a request (default: 60)")
     args = parser.parse_args()
     good = True
     with grpc.insecure_channel(args.address, options=OPTIONS) as channel:

@@ -11,11 +11,10 @@ import argparse
 import base64
 import json
 import sys
-from pathlib import Path
 from typing import Any
 
 import requests
-from results import groups, report
+from results import add_options, groups, report
 
 
 class Refused(RuntimeError):
@@ -37,13 +36,8 @@ def predict(session: requests.Session, url: str, signature: str, instances: list
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("pictures", nargs="+", type=Path, help="JPEG or PNG files")
+    add_options(parser)
     parser.add_argument("--server", default="http://localhost:8501", help="(default: http://localhost:8501)")
-    parser.add_argument("--model", default="digits", help="its name in models.config (default: digits)")
-    parser.add_argument("--score", type=float, default=0.5, metavar="S", help="least score shown (default: .5)")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="draw the detections into this folder")
-    parser.add_argument("--batch", type=int, default=8, metavar="B", help="pictures a request (default: 8)")
-    parser.add_argument("--timeout", type=float, default=60.0, metavar="S", help="seconds a request (default: 60)")
     args = parser.parse_args()
     url = f"{args.server.rstrip('/')}/v1/models/{args.model}:predict"
     good = True

@@ -1,5 +1,6 @@
-"""What both clients do with an answer: print it, and draw it."""
+"""What both clients share: their options, and what they do with an answer: print it, and draw it."""
 
+import argparse
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,16 @@ class Found:
     score: float
     number: int
     box: tuple[float, float, float, float] | None = None
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The pictures, and what both clients can be told about them; where the server is, each asks itself."""
+    parser.add_argument("pictures", nargs="+", type=Path, help="JPEG or PNG files")
+    parser.add_argument("--model", default="digits", help="its name in models.config (default: digits)")
+    parser.add_argument("--score", type=float, default=0.5, metavar="S", help="least score shown (default: .5)")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="draw the detections into this folder")
+    parser.add_argument("--batch", type=int, default=8, metavar="B", help="pictures a request (default: 8)")
+    parser.add_argument("--timeout", type=float, default=60.0, metavar="S", help="seconds a request (default: 60)")
 
 
 def groups(paths: Sequence[Path], most: int) -> Iterator[list[Path]]:

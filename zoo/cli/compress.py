@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import zoo
 from zoo.cli.console import out, progress, say, table
-from zoo.cli.models import describe, option_pair, trained_model
+from zoo.cli.models import add_weights_options, describe, named_model
 
 if TYPE_CHECKING:
     import keras
@@ -33,15 +33,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         help="a run folder of `zoo train`, a weights file, or a name that `zoo list --pretrained` shows",
     )
     parser.add_argument("out", metavar="OUT", type=Path, help="NAME.weights.h5, NAME.keras, or a folder")
-    parser.add_argument("--weights", metavar="NAME|PATH", help="weights for MODEL, where that is a model's name")
-    parser.add_argument(
-        "--option",
-        metavar="NAME=VALUE",
-        action="append",
-        default=[],
-        type=option_pair,
-        help="an option of the model as a Python value; may be repeated",
-    )
+    add_weights_options(parser)
     how = parser.add_argument_group("how much, by one of")
     for layer in ("fc6", "fc7"):
         how.add_argument(f"--{layer}", type=int, metavar="RANK", help=f"rank of the layer {layer}")
@@ -75,10 +67,7 @@ def _compress(args: argparse.Namespace) -> int:
     ranks = _ranks(args)
     target = _target(args)
     storage = "float16" if args.half else "float32"
-    if args.model not in zoo.list_models() and args.weights is None:
-        # A file, a folder or the name of weights stands for the model that they belong to.
-        args.model, args.weights = None, args.model
-    model = trained_model(args)
+    model = named_model(args)
     data = _data(args, model)
     small = zoo.compress(model, ranks, energy=args.energy, megabytes=args.megabytes, storage=storage)
     changes = layer_changes(model, small)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import zoo
 from zoo.cli.console import say
-from zoo.cli.models import option_pair
+from zoo.cli.models import add_option
 
 _LAYOUTS = ("keras_applications", "chainercv")
 _DESCRIPTION = """SRC may be
@@ -33,14 +33,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--model", metavar="NAME", help="which model SRC is for, where it does not tell")
     parser.add_argument("--layout", choices=_LAYOUTS, help="of DST; by default told by its suffix")
     parser.add_argument("--classes", nargs="+", metavar="NAME", help="the classes of SRC in index order")
-    parser.add_argument(
-        "--option",
-        metavar="NAME=VALUE",
-        action="append",
-        default=[],
-        type=option_pair,
-        help="an option of the model that SRC was made with, where its layout does not tell",
-    )
+    add_option(parser, "an option of the model that SRC was made with, where its layout does not tell")
     parser.set_defaults(run=_convert)
 
 

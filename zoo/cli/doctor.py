@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from zoo.cli.console import import_tensorflow_quietly, out, progress, say, table
 from zoo.cli.data import DATA_HELP, add_reading_options
-from zoo.cli.models import option_pair
+from zoo.cli.models import add_option
 
 if TYPE_CHECKING:
     from zoo.datasets.anchor_fit import AnchorPlan
@@ -32,14 +32,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     add_reading_options(parser)
     parser.add_argument("--model", metavar="NAME", help="try this detector's anchors and size on the boxes")
     parser.add_argument("--weights", metavar="RUN", type=Path, help="those of a run folder of `zoo train`")
-    parser.add_argument(
-        "--option",
-        metavar="NAME=VALUE",
-        action="append",
-        default=[],
-        type=option_pair,
-        help=f"other anchors, as 'anchor_sizes=(24, 48, 96)'; may be repeated; names: {', '.join(_OPTIONS)}",
-    )
+    add_option(parser, f"other anchors, as 'anchor_sizes=(24, 48, 96)'; may be repeated; names: {', '.join(_OPTIONS)}")
     parser.add_argument("--show", type=int, default=_SHOWN, metavar="N", help=f"findings of a kind shown ({_SHOWN})")
     parser.add_argument("--workers", type=int, metavar="N", help="threads that read pictures (one per processor)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything to this file")

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import zoo
 from zoo.cli.console import out, say, table, warn
-from zoo.cli.models import describe, option_pair, trained_model
-
-if TYPE_CHECKING:
-    import keras
+from zoo.cli.models import add_weights_options, describe, named_model
 
 _FORMATS = ("saved_model", "onnx", "tflite")
 # Of the weights, by format.
@@ -42,7 +39,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         "out", metavar="OUT", type=Path, help="NAME.onnx, NAME.tflite, or a folder for a SavedModel's versions"
     )
     parser.add_argument("--format", choices=_FORMATS, help="by default told by OUT")
-    _add_weights(parser)
+    add_weights_options(parser)
     parser.add_argument("--size", type=_size, metavar="HxW", help="only images of this size (default: any)")
     parser.add_argument(
         "--precision",
@@ -71,22 +68,10 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser("verify", help="does an artifact detect what its model does", description=_VERIFY)
     parser.add_argument("artifact", metavar="ARTIFACT", type=Path, help="an .onnx or .tflite file, or a folder")
     parser.add_argument("--model", metavar="MODEL", help=_MODEL_HELP)
-    _add_weights(parser)
+    add_weights_options(parser)
     _add_images(parser)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report to this file")
     parser.set_defaults(run=_verify)
-
-
-def _add_weights(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--weights", metavar="NAME|PATH", help="weights for MODEL, where that is a model's name")
-    parser.add_argument(
-        "--option",
-        metavar="NAME=VALUE",
-        action="append",
-        default=[],
-        type=option_pair,
-        help="an option of the model as a Python value; may be repeated",
-    )
 
 
 def _add_images(parser: argparse.ArgumentParser) -> None:
@@ -116,7 +101,7 @@ def _export(args: argparse.Namespace) -> int:
         raise ValueError(f"--version is for a SavedModel; {kind} is a single file")
     if args.dtype != "uint8" and kind == "saved_model":
         raise ValueError("--dtype: a SavedModel takes both, its signature serving_float takes float32")
-    model = _model(args)
+    model = named_model(args)
     shared: dict[str, Any] = {"size": args.size, "images": args.images}
     if kind == "saved_model":
         exported = zoo.export.saved_model(model, args.out, version=args.version, **shared)
@@ -145,7 +130,7 @@ def _verify(args: argparse.Namespace) -> int:
 
     if args.model is None and (args.weights or args.option):
         raise ValueError("--weights and --option are for --model; give that too")
-    model = None if args.model is None else _model(args)
+    model = None if args.model is None else named_model(args)
     report = zoo.export.verify(args.artifact, model, args.images)
     size = f"{report['bytes'] / 1e6:.1f} MB"
     say(f"verified  {args.artifact}: {report['model']}, {report['format']}, {report['precision']}, {size}")
@@ -154,14 +139,6 @@ def _verify(args: argparse.Namespace) -> int:
         save_json(report, args.json)
         say(f"JSON: {args.json}")
     return 0
-
-
-def _model(args: argparse.Namespace) -> keras.Model:
-    """The model that MODEL, ``--weights`` and ``--option`` ask for."""
-    if args.model not in zoo.list_models() and args.weights is None:
-        # A file, a folder or the name of weights stands for the model that they belong to.
-        args.model, args.weights = None, args.model
-    return trained_model(args)
 
 
 def _tell(report: dict[str, Any]) -> None:

@@ -39,14 +39,18 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         help="weights that `zoo info` shows, a run folder of `zoo train`, a .weights.h5 or .keras file, or a published "
         "file of any layout that `zoo convert --help` lists",
     )
-    parser.add_argument(
-        "--option",
-        metavar="NAME=VALUE",
-        action="append",
-        default=[],
-        type=option_pair,
-        help="an option of the model as a Python value, such as 'anchor_sides=(24, 48, 96)'; may be repeated",
-    )
+    add_option(parser, "an option of the model as a Python value, such as 'anchor_sides=(24, 48, 96)'; may be repeated")
+
+
+def add_weights_options(parser: argparse.ArgumentParser) -> None:
+    """Add ``--weights`` and ``--option`` for a command whose model is a word of its own; see :func:`named_model`."""
+    parser.add_argument("--weights", metavar="NAME|PATH", help="weights for MODEL, where that is a model's name")
+    add_option(parser, "an option of the model as a Python value; may be repeated")
+
+
+def add_option(parser: argparse.ArgumentParser, meaning: str) -> None:
+    """Add ``--option NAME=VALUE``, which may be repeated and comes as pairs."""
+    parser.add_argument("--option", metavar="NAME=VALUE", action="append", default=[], type=option_pair, help=meaning)
 
 
 def trained_model(args: argparse.Namespace) -> keras.Model:
@@ -61,6 +65,16 @@ def trained_model(args: argparse.Namespace) -> keras.Model:
     if args.model is None and Path(args.weights).exists():
         return zoo.load(args.weights, **options)
     return zoo.get(args.model or _model_with(args.weights), weights=args.weights, **options)
+
+
+def named_model(args: argparse.Namespace) -> keras.Model:
+    """The model that the word MODEL, ``--weights`` and ``--option`` ask for.
+
+    Without ``--weights``, a file, a folder or the name of weights stands for the model that they belong to.
+    """
+    if args.weights is None and args.model not in zoo.list_models():
+        args.model, args.weights = None, args.model
+    return trained_model(args)
 
 
 def describe(model: keras.Model) -> str:

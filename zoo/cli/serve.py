@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import zoo
 from zoo.cli.console import import_tensorflow_quietly, say, warn
-from zoo.cli.models import option_pair, trained_model
+from zoo.cli.models import add_weights_options, named_model
 from zoo.export.serving.limits import Limits
 
 if TYPE_CHECKING:
@@ -45,15 +45,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         "weights, a run folder of `zoo train`, or a weights file, which is exported first, into a temporary folder "
         "(default: the shipped detector)",
     )
-    parser.add_argument("--weights", metavar="NAME|PATH", help="weights for MODEL, where that is a model's name")
-    parser.add_argument(
-        "--option",
-        metavar="NAME=VALUE",
-        action="append",
-        default=[],
-        type=option_pair,
-        help="an option of the model as a Python value; may be repeated",
-    )
+    add_weights_options(parser)
     parser.add_argument("--format", choices=_FORMATS, help="to export a model to (default: saved_model)")
     parser.add_argument("--name", help="of the model in addresses (default: its own)")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
@@ -107,10 +99,7 @@ def _holds_saved_model(path: Path) -> bool:
 def _exported(args: argparse.Namespace) -> Artifact:
     """The model as an artifact that is loaded and leaves no file behind."""
     import_tensorflow_quietly()
-    if args.weights is None and args.model not in zoo.list_models():
-        # A file, a folder or the name of weights stands for the model that they belong to.
-        args.model, args.weights = None, args.model
-    model = trained_model(args)
+    model = named_model(args)
     if hasattr(model, "proposals"):
         from zoo.export.serving.served import NEEDS_PROPOSALS
 

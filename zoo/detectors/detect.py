@@ -38,8 +38,8 @@ def detect(
         batch_size: images of one size that go through the model together.
         proposals: for a model that looks at proposals of others: a function from an image ``(H, W, 3)`` uint8 RGB to
             boxes ``(P, 4)`` in its pixels, best first; or a list of such boxes, one entry an image (for a single image
-            also the boxes themselves).
-        most: proposals of an image that are looked at; further ones are left out.
+            also the boxes themselves); by default, if ``most`` is not 0, selective search in its fast mode.
+        most: proposals of an image that are looked at; further ones are left out. 0 for a model that finds its own.
 
     Returns:
         One ``Detections`` for one path or array, otherwise a list in the order given.
@@ -56,6 +56,10 @@ def detect(
     """
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    if most and proposals is None:
+        from zoo.datasets.proposals_selective import SelectiveSearch
+
+        proposals = SelectiveSearch("fast", most=most)
     sources, single = list_sources(images)
     given = _given(proposals, len(sources), single)
     if single:

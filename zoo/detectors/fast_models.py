@@ -10,7 +10,8 @@ from zoo.backbones.resnet import resnet_parts
 from zoo.backbones.vgg import vgg_parts
 from zoo.backbones.vgg_m import vgg_m_parts
 from zoo.detectors.fast_rcnn import FastRCNN
-from zoo.detectors.registering import freeze_before, prepared_by, register_detector
+from zoo.detectors.freezing import freeze_layers
+from zoo.detectors.registering import prepared_by, register_detector
 from zoo.detectors.voc_classes import VOC_CLASSES
 from zoo.heads.low_rank import with_ranks
 
@@ -64,7 +65,8 @@ def assemble(
         ranks: of dense layers whose kernel is a product of two thin ones (section 3.1); :func:`zoo.compress` makes
             such a model of a trained one.
     """
-    freeze_before(parts.extractor, train_from)
+    if train_from is not None:
+        freeze_layers(parts.extractor, train_from, "the extractor")
     scales = () if isinstance(short, int) else tuple(short)
     return FastRCNN(
         parts.extractor,

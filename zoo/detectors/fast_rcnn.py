@@ -261,10 +261,6 @@ class FastRCNN(NormalisedTargets, RoIDetector):
         ``proposals``: a function from an image ``(H, W, 3)`` uint8 RGB to boxes ``(P, 4)``, or such boxes for each
         image; by default selective search in its fast mode.
         """
-        if proposals is None:
-            from zoo.datasets.proposals_selective import SelectiveSearch
-
-            proposals = SelectiveSearch("fast", most=self.proposals)
         return detect(
             self,
             images,

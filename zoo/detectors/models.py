@@ -10,7 +10,8 @@ from zoo.backbones.resnet import resnet_parts
 from zoo.backbones.vgg import vgg_parts
 from zoo.backbones.vgg_m import vgg_m_parts
 from zoo.detectors.faster_rcnn import FasterRCNN
-from zoo.detectors.registering import freeze_before, prepared_by, register_detector
+from zoo.detectors.freezing import freeze_layers
+from zoo.detectors.registering import prepared_by, register_detector
 from zoo.detectors.voc_classes import VOC_CLASSES
 from zoo.heads.low_rank import with_ranks
 
@@ -67,7 +68,8 @@ def assemble(
         ranks: of dense layers whose kernel is a product of two thin ones, such as ``{"fc6": 1024, "fc7": 256}``
             (Girshick 2015, section 3.1); :func:`zoo.compress` makes such a model of a trained one.
     """
-    freeze_before(parts.extractor, train_from)
+    if train_from is not None:
+        freeze_layers(parts.extractor, train_from, "the extractor")
     return FasterRCNN(
         parts.extractor,
         with_ranks(parts.body, ranks or {}),

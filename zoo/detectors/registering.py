@@ -71,18 +71,6 @@ def prepared_by(inputs: str, short: int, long: int, rounding: str) -> Preprocess
     return Preprocessing(short, long, colours.mean, colours.std, colours.order, rounding, name="preprocessing")
 
 
-def freeze_before(extractor: keras.Model, layer: str | None) -> None:
-    """Freeze the layers before the named one; none for ``None``."""
-    if layer is None:
-        return
-    names = [each.name for each in extractor.layers]
-    if layer not in names:
-        weighted = [each.name for each in extractor.layers if each.weights]
-        raise ValueError(f"train_from={layer!r} is no layer of the extractor; it has {', '.join(weighted)}")
-    for each in extractor.layers[: names.index(layer)]:
-        each.trainable = False
-
-
 def _signature(
     assemble: Callable[..., keras.Model], backbone: Callable[..., DetectorParts], defaults: Mapping[str, object]
 ) -> inspect.Signature:

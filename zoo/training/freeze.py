@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import keras
 
+from zoo.detectors.freezing import freeze_layers
+
 PAPER = "paper"
 
 
@@ -25,16 +27,7 @@ def freeze_before(model: keras.Model, start: str) -> tuple[str, ...]:
         start = paper_start(model)
         if start is None:
             return ()
-    names = [layer.name for layer in network.layers]
-    # A stage's own name may be that of its last layer: the halves conv2_1 and conv2_2 are put together in conv2.
-    places = [i for i, name in enumerate(names) if name == start or name.startswith(f"{start}_")]
-    if not places:
-        weighted = [layer.name for layer in network.layers if layer.weights]
-        raise ValueError(f"train_from={start!r} is no layer of {model.name}; it has {', '.join(weighted)}")
-    frozen = network.layers[: places[0]]
-    for layer in frozen:
-        layer.trainable = False
-    return tuple(layer.name for layer in frozen if layer.weights)
+    return freeze_layers(network, start, model.name)
 
 
 def paper_start(model: keras.Model) -> str | None:

@@ -1,0 +1,20 @@
+"""Freezing the first layers of a network (Girshick 2015, section 4.5)."""
+
+import keras
+
+
+def freeze_layers(network: keras.Model, start: str, whose: str) -> tuple[str, ...]:
+    """Freeze all layers of ``network`` before ``start``, and give the names of those that have weights.
+
+    ``start`` is a layer, or a stage such as ``"conv3"``; ``whose`` names the network in the error if it has neither.
+    """
+    names = [layer.name for layer in network.layers]
+    # A stage's own name may be that of its last layer: the halves conv2_1 and conv2_2 are put together in conv2.
+    places = [i for i, name in enumerate(names) if name == start or name.startswith(f"{start}_")]
+    if not places:
+        weighted = [layer.name for layer in network.layers if layer.weights]
+        raise ValueError(f"train_from={start!r} is no layer of {whose}; it has {', '.join(weighted)}")
+    frozen = network.layers[: places[0]]
+    for layer in frozen:
+        layer.trainable = False
+    return tuple(layer.name for layer in frozen if layer.weights)
