@@ -34,7 +34,7 @@ def artifact(model, tmp_path):
 @pytest.fixture
 def saved(monkeypatch, model):
     """What the command loads."""
-    monkeypatch.setattr("zoo.cli.export.trained_model", lambda args: model)
+    monkeypatch.setattr("zoo.cli.models.trained_model", lambda args: model)
 
 
 @pytest.mark.parametrize(("name", "kind"), [("c.tflite", "tflite"), ("c", "saved_model")])

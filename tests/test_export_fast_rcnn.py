@@ -152,7 +152,7 @@ def test_zoo_serve_refuses_it(artifact):
 
 
 def test_zoo_serve_refuses_the_model_before_it_is_exported(model, monkeypatch, capsys):
-    monkeypatch.setattr("zoo.cli.serve.trained_model", lambda args: model)
+    monkeypatch.setattr("zoo.cli.models.trained_model", lambda args: model)
     monkeypatch.setattr("zoo.export.saved_model", None)
     assert main(["serve", "fast_rcnn_resnet18"]) == 2
     assert "looks at proposals" in capsys.readouterr().err

@@ -95,7 +95,7 @@ def test_the_command_serves_an_artifact_without_tensorflow(make):
         found = client.post("v1/models/squares:predict", body(PICTURES[0])).json()["predictions"][0]
         assert found["num_detections"] > 3
         process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == 0
+        assert process.wait(90) == 0
         assert process.stdout.read() == "stopped\n"
     finally:
         process.kill()
@@ -129,7 +129,7 @@ def test_a_model_is_exported_first_and_leaves_no_file(started, detector, make, m
 
         return exported
 
-    monkeypatch.setattr("zoo.cli.serve.trained_model", trained)
+    monkeypatch.setattr("zoo.cli.models.trained_model", trained)
     # Exported already, to save time.
     monkeypatch.setattr("zoo.export.saved_model", export("saved_model", shutil.copytree))
     monkeypatch.setattr("zoo.export.tflite", export("tflite", shutil.copyfile))
