@@ -20,7 +20,7 @@ from zoo.datasets.proposals_dense import DenseBoxes
 from zoo.datasets.proposals_files import save_npz
 from zoo.datasets.proposals_selective import SelectiveSearch
 from zoo.training.checkpoint import Checkpoint
-from zoo.weights_io import load_weights_file
+from zoo.weights_io import load_weights_file, weight_names
 
 DATA = ("--data", "digits:4", "--val-split", "test")
 
@@ -111,10 +111,12 @@ def test_a_broken_off_training_goes_on_as_if_it_had_not_been(run, tmp_path, monk
         train(out, "--proposals", "dense", "--most-proposals", 40, status=2)
     train(out, "--resume", "--proposals", "dense", "--most-proposals", 30, status=2)
     assert "first 40' then" in capsys.readouterr().err
-    train(out, "--resume", "--proposals", "dense", "--most-proposals", 40)
+    train(out, "--resume")
+    assert "As at the start: --val-split" not in (shown := capsys.readouterr().out)  # that is given
+    assert "As at the start: --proposals dense --most-proposals 40" in shown
     for got, wanted in zip(trained(out).get_weights(), trained(run).get_weights(), strict=True):
         np.testing.assert_array_equal(got, wanted)
-    assert "Statistics" not in capsys.readouterr().out
+    assert "Statistics" not in shown
 
 
 def test_detect_computes_proposals(run, tmp_path, capsys):
@@ -128,6 +130,56 @@ def test_detect_computes_proposals(run, tmp_path, capsys):
     assert record["detections"] == wanted.to_dict()["detections"]
     # By default as `detect` of the model does.
     assert chosen_method(None, 60) == SelectiveSearch("fast", most=60)
+
+
+def changed(before, after):
+    """Names of the weights that are not the same bit for bit."""
+    before, after = weight_names(before), weight_names(after)
+    return {name for name in before if not np.array_equal(np.asarray(before[name]), np.asarray(after[name]))}
+
+
+def test_table_6s_stages_from_the_command_line(tmp_path, capsys):
+    loc, counted = {"head/loc/kernel", "head/loc/bias"}, {"sampling_step", "box_means", "box_deviations"}
+    both = ("--proposals", "dense", "--most-proposals", 40, "--val-split", "none")
+    train(tmp_path / "class", *both, "--stage", "class")
+    first = trained(tmp_path / "class")
+    found = changed(small_fast(load("digits:4").classes), first)
+    assert {"conv1/kernel", "head/score/kernel", *counted} <= found
+    assert not loc & found
+    train(tmp_path / "box", *both, "--stage", "box", "--init-from", tmp_path / "class")
+    assert changed(first, trained(tmp_path / "box")) == {*loc, "sampling_step"}
+    capsys.readouterr()
+    train(tmp_path / "box", "--val-split", "none", "--resume")
+    assert "As at the start: --proposals dense --most-proposals 40 --stage box" in capsys.readouterr().out
+    train(tmp_path / "box", "--val-split", "none", "--resume", "--stage", "joint", status=2)
+    assert "stage 'box' then, 'joint' now" in capsys.readouterr().err
+    for more, text in (
+        (("--stage", "rpn"), "stage must be one of 'joint', 'class', 'box', got 'rpn'"),
+        (("--model", "small_faster", "--stage", "box"), "stage must be one of 'joint', 'rpn', got 'box'"),
+        (("--model", "small_faster", "--alternating", 2, 1, "--stage", "rpn"), "--stage: not with --alternating"),
+    ):
+        train(tmp_path / "x", "--steps", 1, *more, status=2)
+        assert text in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_run_is_measured_and_compressed_on_its_own_proposals(run, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(SelectiveSearch, "__init__", lambda *a, **k: pytest.fail("the run's own were not used"))
+    where = ("--data", "digits:4", "--split", "test")
+    assert main(["eval", *where, "--weights", str(run), "--json", str(tmp_path / "s.json")]) == 0
+    assert f"Proposals as in the training of {run}: dense" in capsys.readouterr().out
+    small = ["compress", str(run), str(tmp_path / "small.keras"), "--rank", "fc=40", "--repeats", "0", *where]
+    assert main([*small, "--json", str(tmp_path / "c.json")]) == 0
+    assert "0 pictures computed now" in capsys.readouterr().out
+    record, wanted = (json.loads((tmp_path / name).read_text()) for name in ("c.json", "s.json"))
+    assert record["proposals"] == "dense"
+    assert record["before"]["map"] == wanted["map"]
+    looked_at, evaluate = [], zoo.evaluate
+    monkeypatch.setattr(zoo, "evaluate", lambda *a, **k: (looked_at.append(k["proposals"].most), evaluate(*a, **k))[1])
+    assert main([*small, "--most-proposals", "7"]) == 0
+    assert looked_at == [7, 7]  # before and after
+    capsys.readouterr()
+    assert main([*small[:-4], "--proposals", "dense"]) == 2
+    assert "--proposals and --most-proposals are for --data; give that too" in capsys.readouterr().err
 
 
 def test_a_picture_without_proposals_is_named_before_the_training(tmp_path, capsys):

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from zoo.datasets.records import DetectionDataset
 
 # What a recipe of four steps settles otherwise, or what has no meaning for it.
-_NOT_HERE = ("epochs", "steps", "minutes", "batch", "metric", "jit", "scale_lr", "proposals", "most_proposals")
+_NOT_HERE = ("epochs", "steps", "minutes", "batch", "metric", "jit", "scale_lr", "proposals", "most_proposals", "stage")
 
 
 def add_alternating_options(group: argparse._ArgumentGroup) -> None:

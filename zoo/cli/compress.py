@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import functools
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,12 +12,16 @@ from typing import TYPE_CHECKING
 import zoo
 from zoo.cli.console import out, progress, say, table
 from zoo.cli.models import add_weights_options, describe, named_model
+from zoo.cli.proposal_options import add_proposal_options, beside_weights, chosen_proposals, wants_proposals
+from zoo.cli.remembered import take_proposals
+from zoo.datasets.proposals_choice import check_proposals
 
 if TYPE_CHECKING:
     import keras
     import numpy as np
 
     from zoo.compression_report import Cost, LayerChange
+    from zoo.datasets.proposals import ProposalSource
     from zoo.datasets.records import DetectionDataset
 
 _DESCRIPTION = """Replace the dense layers of a trained detector's head by products of two thin ones, by truncated
@@ -47,6 +53,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     report.add_argument("--data", metavar="DATA", help="measure mAP before and after on these pictures")
     report.add_argument("--split", help="split to measure on; test or else val if there is one, else all")
     report.add_argument("--limit", type=int, metavar="N", help="only the first N pictures")
+    add_proposal_options(report, "whose boxes are kept in MODEL if that is a run; by default that run's own")
     report.add_argument("--image", type=Path, metavar="FILE", help="picture to take the time with (grey 600 x 800)")
     report.add_argument("--rois", type=int, default=300, metavar="R", help="boxes that the dense layers see (300)")
     report.add_argument("--repeats", type=int, default=5, metavar="N", help="times taken; 0 for none (5)")
@@ -82,7 +89,8 @@ def _compress(args: argparse.Namespace) -> int:
 
         layers = [asdict(change) for change in changes]
         costs = {"before": before.to_dict(), "after": after.to_dict()}
-        settings = {"storage": storage, "rois": args.rois, "data": args.data, "command": args.command_line}
+        settings = {"storage": storage, "rois": args.rois, "data": args.data, "proposals": args.proposals}
+        settings["command"] = args.command_line
         save_json({"model": describe(model), "layers": layers, **costs, **settings}, args.json)
         say(f"JSON: {args.json}")
     return 0
@@ -119,11 +127,13 @@ def _data(args: argparse.Namespace, model: keras.Model) -> DetectionDataset | No
     from zoo.cli.data import evaluation_data
 
     if args.data is None:
-        if args.split is not None or args.limit is not None:
-            raise ValueError("--split and --limit are for --data; give that too")
+        only = (args.split, args.limit, args.proposals, args.most_proposals)
+        if any(value is not None for value in only):
+            raise ValueError("--split, --limit, --proposals and --most-proposals are for --data; give that too")
         return None
     if args.limit is not None and args.limit < 1:
         raise ValueError(f"--limit {args.limit}: give a number from 1 on")
+    wants_proposals(args, model)  # told before anything is done, if it does not
     data, _ = evaluation_data(args.data, args.split, model.classes)
     return data if args.limit is None else data.subset(range(min(args.limit, len(data))))
 
@@ -165,7 +175,8 @@ def _costs(
         times = take_times((model, small), _picture(args.image), args.rois, args.repeats)
         costs = [replace(cost, dense_ms=t[0], whole_ms=t[1]) for cost, t in zip(costs, times, strict=True)]
     if data is not None:
-        costs = [replace(cost, map=_map(m, data)) for cost, m in zip(costs, (model, small), strict=True)]
+        scores = _maps(args, (model, small), data)
+        costs = [replace(cost, map=score) for cost, score in zip(costs, scores, strict=True)]
     return costs[0], costs[1]
 
 
@@ -177,10 +188,22 @@ def _picture(path: Path | None) -> np.ndarray:
     return np.full((600, 800, 3), 128, np.uint8) if path is None else load_inputs(path)[0][0].image
 
 
-def _map(model: keras.Model, data: DetectionDataset) -> float:
+def _maps(args: argparse.Namespace, models: Sequence[keras.Model], data: DetectionDataset) -> list[float]:
+    """Mean average precision of each model, a Fast R-CNN's on the same proposals for all."""
+    if not wants_proposals(args, models[0]):
+        return [_map(model, data, None) for model in models]
+    take_proposals(args, args.weights)
+    with beside_weights(args.weights) as folder:
+        source = chosen_proposals(args, models[0], (data,), folder)
+        check_proposals(source, data)
+        return [_map(model, data, source) for model in models]
+
+
+def _map(model: keras.Model, data: DetectionDataset, proposals: ProposalSource | None) -> float:
     with progress("measuring") as bar:
         task = bar.add_task("", total=len(data))
-        return zoo.evaluate(model, data, progress=lambda count: bar.advance(task, count)).result.map
+        advance = functools.partial(bar.advance, task)
+        return zoo.evaluate(model, data, proposals=proposals, progress=advance).result.map
 
 
 def _tell(model: keras.Model, changes: list[LayerChange], before: Cost, after: Cost) -> None:

@@ -12,6 +12,7 @@ from zoo.cli.data import add_data_options, evaluation_data
 from zoo.cli.evaluate_classes import add_class_options, check_detector_options, evaluate_classes
 from zoo.cli.models import add_model_options, describe, trained_model
 from zoo.cli.proposal_options import add_proposal_options, beside_weights, chosen_proposals, wants_proposals
+from zoo.cli.remembered import take_proposals
 
 if TYPE_CHECKING:
     import keras
@@ -38,7 +39,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--split", help="split to measure on; test or else val if there is one, else all")
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N pictures")
     add_model_options(parser)
-    add_proposal_options(parser, "whose boxes are kept in the folder that --weights names")
+    add_proposal_options(parser, "whose boxes are kept in the folder that --weights names; by default that run's own")
     parser.add_argument(
         "--sweep-proposals",
         type=int,
@@ -147,6 +148,7 @@ def _on_proposals(
     """Measure a Fast R-CNN, once for each number of proposals; the last evaluation, and what to write of them all."""
     from zoo.datasets.proposals_choice import First, check_proposals, source_name
 
+    take_proposals(args, args.weights)
     with beside_weights(args.weights) as folder:
         source = chosen_proposals(args, model, (data,), folder)
         check_proposals(source, data)

@@ -7,6 +7,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import keras
+
     from zoo.training.recipe import Recipe
 
 EPOCHS = 12  # length if none is given
@@ -42,6 +44,12 @@ def add_recipe_options(group: argparse._ArgumentGroup) -> None:
         help="freeze the layers before this one, or before this stage; 'paper' for those that Girshick 2015 freezes, "
         "'all' to train all",
     )
+    group.add_argument(
+        "--stage",
+        choices=("joint", "class", "box", "rpn"),
+        help="what is trained: class, then box of those weights, for a Fast R-CNN's classification alone and its "
+        "regression afterwards (table 6 of its paper); rpn for all of a Faster R-CNN but the box head (joint)",
+    )
     group.add_argument("--clipnorm", type=float, metavar="N", help="limit of the norm of all gradients (none)")
     group.add_argument("--ema", type=float, metavar="M", help="momentum of a moving average of the weights to keep")
     group.add_argument(
@@ -73,6 +81,15 @@ def chosen_recipe(args: argparse.Namespace, model: str, task: str) -> tuple[Reci
     asked = {"epochs": args.epochs, "steps": args.steps, "minutes": args.minutes}
     length = {name: value for name, value in asked.items() if value is not None} or length
     return overridden(recipe, args), batch if args.batch is None else args.batch, length
+
+
+def choose_stage(model: keras.Model, stage: str | None) -> None:
+    """Let a detector train what ``--stage`` says."""
+    if stage is None:
+        return
+    if not hasattr(model, "set_stage"):
+        raise ValueError(f"--stage {stage}: {model.name} is not trained in stages; a Fast or Faster R-CNN is")
+    model.set_stage(stage)
 
 
 def overridden(recipe: Recipe, args: argparse.Namespace) -> Recipe:

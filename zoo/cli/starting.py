@@ -14,8 +14,6 @@ from zoo.cli.console import say, warn
 if TYPE_CHECKING:
     import keras
 
-    from zoo.datasets.pipeline import Batches
-
 
 @dataclass(frozen=True)
 class Start:
@@ -91,18 +89,6 @@ def tell_frozen(start: Start, train_from: str | None) -> None:
             f"note: train_from={train_from!r}: the weights of what it freezes are random; start from trained ones with "
             "--init-from, or train all with --train-from all"
         )
-
-
-def measure_targets(start: Start, model: keras.Model, batches: Batches) -> None:
-    """Let a Fast R-CNN take the statistics of its box deltas from the data, unless it goes on where it was."""
-    from zoo.detectors.normalised_targets import NormalisedTargets
-
-    if start.resumed or not isinstance(model, NormalisedTargets) or model.head.loc is None:
-        return
-    say("Statistics of box deltas on the training pictures")
-    # A regression that was trained on other data goes on meaning the same.
-    new = start.weights is None or "head/loc" in model.zoo_meta.new_layers
-    model.measure_targets(batches.numpy_batches(), new=new)
 
 
 def _owner(weights: str | None) -> str | None:

@@ -15,8 +15,9 @@ from zoo.cli.console import say
 from zoo.cli.data import add_data_options, is_digits, train_and_val
 from zoo.cli.models import add_model_options, describe
 from zoo.cli.proposal_options import FOLDER, add_proposal_options, chosen_proposals, wants_proposals
-from zoo.cli.recipe_options import EPOCHS, add_recipe_options, chosen_recipe
-from zoo.cli.starting import add_start_options, find_start, measure_targets, tell_frozen
+from zoo.cli.recipe_options import EPOCHS, add_recipe_options, choose_stage, chosen_recipe
+from zoo.cli.remembered import recall, remember
+from zoo.cli.starting import add_start_options, find_start, tell_frozen
 from zoo.cli.strategy import add_strategy_options, chosen_strategy, naming_lost_workers, scaled
 
 if TYPE_CHECKING:
@@ -117,12 +118,16 @@ def _train(args: argparse.Namespace) -> int:
     import keras
 
     import zoo
+    from zoo.training.box_statistics import measures_boxes
     from zoo.training.fit import train
 
     start = find_start(args)
+    recall(args)
     if alternates(args):
+        parts = _detection_batches(args)
+        remember(args)
         with _precision(args.precision):
-            return train_by_turns(args, start, *_detection_batches(args))
+            return train_by_turns(args, start, *parts)
     task = zoo.info(start.model).task
     detector = task == "detection"
     recipe, batch, length = chosen_recipe(args, start.model, task)
@@ -135,6 +140,7 @@ def _train(args: argparse.Namespace) -> int:
     keras.utils.set_random_seed(args.seed)
     with _precision(args.precision), strategy.scope():
         model = start.build(classes, dict(args.option))
+        choose_stage(model, args.stage)
     if not detector:
         batches = _class_batches(args, model.input_shape[1] or 224, data, batch)
     elif wants_proposals(args, model):
@@ -143,10 +149,12 @@ def _train(args: argparse.Namespace) -> int:
     else:
         batches = make_batches(data, batch, args.seed)
     recipe = scaled(recipe, args, batches.batch_size, batches.steps_per_epoch)
-    measure_targets(start, model, batches)
+    remember(args)
     say(f"Model: {describe(model)}")
     say(f"Data: {len(data)} pictures to train, {0 if val is None else len(val)} to validate")
     say(f"Classes: {', '.join(classes[:40])}{' ...' if len(classes) > 40 else ''}")
+    if measures_boxes(model) and not start.resumed:
+        say("Statistics of box deltas are measured on the training pictures")
     with naming_lost_workers(strategy):
         train(
             model,

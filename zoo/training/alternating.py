@@ -22,6 +22,7 @@ from zoo.proposals_of import RPNProposals
 from zoo.training.evaluate import check_classes, evaluate
 from zoo.training.fit import CHECKPOINT, FINAL, train
 from zoo.training.four_steps import SETTINGS, START, STEPS, FourSteps
+from zoo.training.same_data import data_digest
 from zoo.weights_io import WeightsMeta, load_weights_file, save_meta, save_weights_file, weight_names
 
 PROPOSALS = "proposals"
@@ -111,7 +112,8 @@ class _Run:
         each process, and proposals are kept under a hash of the model.
         """
         path = self.out / SETTINGS
-        settings = _plain({"plan": self.plan.to_dict(), "images": len(self.data), "model": _about(self.model)})
+        about = {"images": len(self.data), "data": data_digest(self.data), "model": _about(self.model)}
+        settings = _plain({"plan": self.plan.to_dict(), **about})
         if not path.is_file():
             save_weights_file(self.model, self.out / START, meta=_meta(self.model))
             # Last: with it the folder counts as begun.
@@ -174,6 +176,7 @@ class _Run:
             recipe=self.plan.recipe(step),
             keep="last",
             resume=True,
+            targets="keep",
             tensorboard=self.tensorboard,
             verbose=self.verbose,
         )

@@ -13,12 +13,14 @@ import keras
 from zoo.datasets.pipeline import Batches
 from zoo.datasets.proposals_choice import check_proposals
 from zoo.distribute.replicas import Replicas
+from zoo.training.box_statistics import measure_boxes
 from zoo.training.checkpoint import Checkpoint, Progress, load_checkpoint, read_progress
 from zoo.training.freeze import freeze_before
 from zoo.training.history import HistoryLog
 from zoo.training.limits import StopAtStep, TimeBudget
 from zoo.training.optimizer import make_optimizer
 from zoo.training.recipe import Recipe
+from zoo.training.same_data import data_digest
 from zoo.training.schedule import WarmupDecay
 from zoo.training.stop_on_nan import StopOnNan
 from zoo.training.tasks import TrainData, ValData, as_batches, judging_metric, make_task
@@ -43,6 +45,7 @@ def train(
     metric: Literal["voc", "coco"] | None = None,
     keep: Literal["best", "last"] = "best",
     resume: bool = False,
+    targets: Literal["measure", "keep"] = "measure",
     tensorboard: bool = True,
     jit_compile: bool | Literal["auto"] = "auto",
     verbose: int | Literal["auto"] = "auto",
@@ -58,7 +61,7 @@ def train(
             a strategy's scope (`zoo.distribute.strategies.make_strategy`) trains on all its devices.
         train_data: a data set, mirrored at random (and for a classifier cropped); or ``Batches`` or
             ``ClassBatches`` with an augmentation of your own. A Fast R-CNN takes ``Batches(..., proposals=)``, whose
-            source has those of ``val_data`` too; let its ``measure_targets`` see them before.
+            source has those of ``val_data`` too.
         val_data: measured by loss and mAP (or COCO's AP), or by loss, top-1 and top-5 error; ``None`` for no
             validation.
         out: folder for all files; it is made.
@@ -75,6 +78,8 @@ def train(
         resume: go on from the checkpoint in ``out``, if there is one, with the settings it was started
             with; the weights come out as if the training had never stopped. ``epochs`` or ``steps`` may be
             raised.
+        targets: a Fast R-CNN's box deltas are normalised by statistics of each class, which are measured on
+            ``train_data`` before the first step; ``"keep"`` leaves those that the model has.
         tensorboard: write TensorBoard logs.
         jit_compile: as in ``compile``. XLA compiles anew for each new image size.
         verbose: as in ``fit``.
@@ -89,11 +94,17 @@ def train(
     batches = as_batches(model, train_data, batch_size, recipe.seed)
     if keep not in ("best", "last"):
         raise ValueError(f"keep={keep!r}; choose 'best' or 'last'")
+    if targets not in ("measure", "keep"):
+        raise ValueError(f"targets={targets!r}; choose 'measure' or 'keep'")
     replicas = Replicas(model)
     replicas.check(batches, recipe.accumulate, minutes is not None)
     total = _total_steps(epochs, steps, minutes, batches.steps_per_epoch)
     own = {"batch_size": batches.batch_size, "images": len(batches.source), **batches.settings}
-    settings = {**vars(recipe), **own}
+    settings = {**vars(recipe), **own, "data": data_digest(batches.source)}
+    if hasattr(model, "stage"):
+        settings["stage"] = model.stage
+    if val_data is not None:
+        settings["val_data"] = data_digest(val_data)  # nor is the best of one that of another
     metric = judging_metric(metric, val_data)
     if metric is not None:
         settings["metric"] = metric  # the best of one is not the best of the other
@@ -108,6 +119,8 @@ def train(
         for part in (batches.source, val_data):
             if part is not None:
                 check_proposals(batches.proposals, part)
+        if targets == "measure" and not done.epoch:
+            measure_boxes(model, batches)
     warmup = min(500, total // 20) if recipe.warmup_steps is None else recipe.warmup_steps
     schedule = WarmupDecay(recipe.learning_rate, total, warmup, recipe.schedule, recipe.drops)
     with replicas.scope():

@@ -1,0 +1,79 @@
+"""What ``zoo train`` was told of its data, kept in the run folder: for ``--resume``, and for measuring the run."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from zoo.cli.console import say
+from zoo.files import save_json
+
+OPTIONS = "options.json"
+# What a training that goes on takes as it was, if it is not told anew; the rest of the settings is in the checkpoint.
+_TAKEN = ("split", "val_split", "images", "classes", "proposals", "most_proposals", "stage")
+_SAME = ("precision",)
+_PATHS = ("images", "proposals")
+
+
+def remember(args: argparse.Namespace) -> None:
+    """Keep the options in ``--out``; paths as absolute ones, since a training may be taken up from elsewhere.
+
+    Those of a training that is there already stay.
+    """
+    from zoo.training.fit import CHECKPOINT
+    from zoo.training.four_steps import SETTINGS
+
+    if any((args.out / name).is_file() for name in (CHECKPOINT, SETTINGS)):
+        return
+    values = {name: getattr(args, name) for name in (*_TAKEN, *_SAME)}
+    for name in _PATHS:
+        if values[name] is not None and Path(values[name]).exists():
+            values[name] = str(Path(values[name]).resolve())
+    save_json(values, args.out / OPTIONS)
+
+
+def recall(args: argparse.Namespace) -> None:
+    """With ``--resume``, set what is not given to what the training was started with.
+
+    Raises:
+        ValueError: the precision is another one; the checkpoint does not hold it.
+    """
+    stored = _stored(args.out) if args.resume else {}
+    for name in _SAME:
+        if name in stored and getattr(args, name) != stored[name]:
+            raise ValueError(
+                f"--{name} {getattr(args, name)}: the training in {args.out} was started with {stored[name]}; resume "
+                "with the same, or choose another folder"
+            )
+    taken = {name: stored[name] for name in _TAKEN if getattr(args, name) is None and stored.get(name) is not None}
+    for name, value in taken.items():
+        setattr(args, name, tuple(value) if isinstance(value, list) else value)
+    if taken:
+        words = [f"--{name.replace('_', '-')} {_shown(value)}" for name, value in taken.items()]
+        say(f"As at the start: {' '.join(words)}")
+
+
+def take_proposals(args: argparse.Namespace, run: str | None) -> None:
+    """Where ``--proposals`` is not given, take those that ``run``, a folder of ``zoo train``, was trained on."""
+    if args.proposals is None and run is not None:
+        args.proposals = _stored(Path(run)).get("proposals")
+        if args.proposals is not None:
+            say(f"Proposals as in the training of {run}: {args.proposals}")
+
+
+def _stored(folder: Path) -> dict[str, object]:
+    path = folder / OPTIONS
+    if not path.is_file():
+        return {}
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} cannot be read ({error}); remove it and give its options anew") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} does not hold options; remove it and give them anew")
+    return found
+
+
+def _shown(value: object) -> str:
+    return ",".join(value) if isinstance(value, list) else str(value)
