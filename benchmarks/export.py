@@ -50,15 +50,22 @@ class Results:
 
     def once(self, key: str, measure) -> dict:
         """What is kept under ``key``; if there is nothing, or an error, what ``measure()`` gives."""
-        if self.again or "error" in self.found.get(key, {"error": ""}):
-            print(key, end=" ... ", flush=True, file=sys.stderr)
-            self.found[key] = measure()
-            print(self.found[key].get("error", "done"), file=sys.stderr)
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            aside = self.path.with_suffix(".new")
-            aside.write_text(json.dumps(self.found, indent=1))
-            os.replace(aside, self.path)
+        if self.lacks(key):
+            self.keep(key, measure())
         return self.found[key]
+
+    def lacks(self, key: str) -> bool:
+        """Whether ``key`` has to be measured."""
+        return self.again or "error" in self.found.get(key, {"error": ""})
+
+    def keep(self, key: str, entry: dict) -> None:
+        """Write ``entry`` down under ``key``."""
+        print(f"{key} ... {entry.get('error', 'done')}", file=sys.stderr, flush=True)
+        self.found[key] = entry
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        aside = self.path.with_suffix(".new")
+        aside.write_text(json.dumps(self.found, indent=1))
+        os.replace(aside, self.path)
 
 
 def ours(*words: object) -> dict:
@@ -66,25 +73,36 @@ def ours(*words: object) -> dict:
 
 
 def measure(source: list[str], kind: tuple[str, str], repeats: int, rounds: int, score: bool = False) -> dict:
-    """Export; then in turns time the Keras model, and the artifact in a process that has nothing but its runtime."""
-    form, precision = kind
+    """One format of what `measure_all` measures."""
+    return measure_all(source, [kind], repeats, rounds, score)[kind]
+
+
+def measure_all(
+    source: list[str], kinds: list[tuple[str, str]], repeats: int, rounds: int, score: bool = False
+) -> dict[tuple[str, str], dict]:
+    """Export; then in turns time the Keras model, and each artifact in a process that has nothing but its runtime."""
     with tempfile.TemporaryDirectory() as folder:
-        path, inputs = Path(folder) / f"model{SUFFIXES[form]}", Path(folder) / "inputs.npz"
-        entry = ours("make", *source, "--format", form, "--precision", precision, "--artifact", path)
-        if "error" in entry:
-            return entry
-        entry["rounds"] = []
+        inputs = Path(folder) / "inputs.npz"
+        found = {}
+        for form, precision in kinds:
+            path = Path(folder) / f"{form}_{precision}{SUFFIXES[form]}"
+            words = ("--format", form, "--precision", precision, "--artifact", path)
+            found[form, precision] = ours("make", *source, *words) | {"rounds": []}
         timing = ("--inputs", str(inputs), "--repeats", str(repeats))
-        for _ in range(rounds):
+        for _ in range(rounds if any("error" not in entry for entry in found.values()) else 0):
             keras = ours("keras", *source, *timing)
-            alone = common.run_child(sys.executable, "export_alone.py", form, entry["artifact"], *timing)
-            for found in (keras, alone):
-                if "error" in found:
-                    return found
-            entry["rounds"].append({"keras": keras, "alone": alone})
-        if score:
-            entry |= ours("score", *source, "--artifact", entry["artifact"])
-    return entry
+            for (form, _), entry in found.items():
+                if "error" in entry:
+                    continue
+                alone = common.run_child(sys.executable, "export_alone.py", form, entry["artifact"], *timing)
+                entry["rounds"].append({"keras": keras, "alone": alone})
+                failed = [each["error"] for each in (keras, alone) if "error" in each]
+                if failed:
+                    entry["error"] = failed[0]
+        for entry in found.values():
+            if score and "error" not in entry:
+                entry |= ours("score", *source, "--artifact", entry["artifact"])
+    return found
 
 
 def ratio(entry: dict) -> float:
@@ -108,9 +126,9 @@ def models(args, results: Results) -> None:
     listed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     kinds = [kind for kind in KINDS if kind[1] == "float32" and kind[0] in args.formats]
     for name in fnmatch.filter(listed, args.only):
-        for kind in kinds:
-            key = f"models/{name}/{kind[0]}"
-            results.once(key, lambda name=name, kind=kind: measure(["--model", name], kind, args.repeats or 5, 1))
+        missing = [kind for kind in kinds if results.lacks(f"models/{name}/{kind[0]}")]
+        for (form, _), entry in measure_all(["--model", name], missing, args.repeats or 5, 1).items():
+            results.keep(f"models/{name}/{form}", entry)
     rows, works, tried = [], 0, 0
     for name in listed:
         for form, _ in kinds:
