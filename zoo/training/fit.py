@@ -166,7 +166,7 @@ def train(
             raise batches.error from error
         raise
     with replicas.scope(), replicas.together():
-        _save_result(model, out, keep, meta, log.rows, replicas.is_chief)
+        save_result(model, out, keep, meta, log.rows, replicas.is_chief)
     return history
 
 
@@ -206,10 +206,13 @@ def _jit(asked: bool | Literal["auto"]) -> bool | Literal["auto"]:
     return asked
 
 
-def _save_result(
-    model: keras.Model, out: Path, keep: str, meta: WeightsMeta, rows: list[dict[str, float]], write: bool
+def save_result(
+    model: keras.Model, out: Path, keep: str, meta: WeightsMeta, rows: list[dict[str, float]], write: bool = True
 ) -> None:
-    """Leave the model with the final weights and, if ``write``, write them and their description."""
+    """Leave the model with the weights to ``keep`` and, if ``write``, write them and their description into ``out``.
+
+    ``rows`` are those of the log, whose last one describes the last weights.
+    """
     scores = dict(rows[-1]) if rows else {}
     if keep == "best" and (out / BEST).is_file():
         load_weights_file(model, out / BEST)
