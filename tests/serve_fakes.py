@@ -71,11 +71,11 @@ class Client:
         self.address = address
 
     def get(self, path, **more):
-        return requests.get(self.address + path, **{"timeout": 20, **more})
+        return requests.get(self.address + path, **{"timeout": 90, **more})
 
     def post(self, path, body=None, **more):
         more = more if body is None else {"json": body, **more}
-        return requests.post(self.address + path, **{"timeout": 20, **more})
+        return requests.post(self.address + path, **{"timeout": 90, **more})
 
     def predict(self, body, **more):
         return self.post("v1/models/fake-net:predict", body, **more)
@@ -89,9 +89,9 @@ class Client:
 
 
 @contextlib.contextmanager
-def served(artifact, **limits):
+def served(artifact, propose=None, **limits):
     """A client of a server that runs in a thread."""
-    app = build_app(Served.prepare(artifact), Limits(**limits))
+    app = build_app(Served.prepare(artifact, propose=propose), Limits(**limits))
     if hasattr(artifact, "batches"):
         artifact.batches.clear()
     server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=5))
@@ -111,7 +111,7 @@ def served(artifact, **limits):
             thread.join()
 
 
-def until(condition, seconds=10.0):
+def until(condition, seconds=90.0):
     """Wait for something that another thread does."""
     end = time.monotonic() + seconds
     while not condition():

@@ -178,7 +178,9 @@ def test_packages_that_are_missing_are_named(monkeypatch, capsys):
 
 @pytest.mark.parametrize(("host", "local"), [("127.0.0.1", 1), ("::1", 1), ("localhost", 1), ("0.0.0.0", 0)])
 def test_who_opens_it_to_others_is_told(host, local, detector, monkeypatch, capsys):
-    artifact = type("Artifact", (), {"metadata": {"model": "tiny"}, "format": "onnx", "runtime": "none"})()
+    artifact = type(
+        "Artifact", (), {"metadata": {"model": "tiny"}, "format": "onnx", "runtime": "none", "proposals": None}
+    )()
     monkeypatch.setattr("zoo.cli.serve._artifact", lambda args: artifact)
     monkeypatch.setattr("zoo.export.serving.server.serve", lambda *_, ready, **how: ready("http://here/"))
     assert main(["serve", "--host", host]) == 0

@@ -35,8 +35,14 @@ class Watcher(Protocol):
 @dataclass(frozen=True, eq=False)
 class _Job:
     image: np.ndarray
+    boxes: np.ndarray | None
     answer: asyncio.Future
     arrived: float
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Those of one shape run together."""
+        return (*self.image.shape, 0 if self.boxes is None else len(self.boxes))
 
 
 class Batcher:
@@ -46,20 +52,24 @@ class Batcher:
     when the model would otherwise be idle.
 
     Args:
-        run: images ``(B, H, W, 3)`` to results, each with the batch axis first.
+        run: images ``(B, H, W, 3)``, or a dict of ``images`` and ``proposals (B, P, 4)``, to results, each with the
+            batch axis first.
         max_batch: most images in a batch.
         max_delay: seconds that an image waits for others of its size.
         watcher: is told of every batch.
+        max_boxes: most proposals in a batch of more than one image.
     """
 
     def __init__(
         self,
-        run: Callable[[np.ndarray], Mapping[str, np.ndarray]],
+        run: Callable[[np.ndarray | Mapping[str, np.ndarray]], Mapping[str, np.ndarray]],
         max_batch: int,
         max_delay: float,
         watcher: Watcher | None = None,
+        max_boxes: int = 2000,
     ) -> None:
         self._run, self._max_batch, self._max_delay, self._watcher = run, max_batch, max_delay, watcher
+        self._max_boxes = max_boxes
         self._waiting: list[_Job] = []
         self._arrived = asyncio.Event()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
@@ -86,12 +96,13 @@ class Batcher:
             await asyncio.gather(self._task, return_exceptions=True)
         self._thread.shutdown(wait=True)
 
-    def submit(self, image: np.ndarray) -> asyncio.Future[Results]:
+    def submit(self, image: np.ndarray, boxes: np.ndarray | None = None) -> asyncio.Future[Results]:
         """The results of ``image (H, W, 3)``, without the batch axis, once it has run.
 
+        ``boxes (P, 4)``: its proposals, for a model that looks at such; images of one P run together.
         Cancel the future to drop an image that still waits. It raises ``RunError`` where the model fails.
         """
-        job = _Job(image, asyncio.get_running_loop().create_future(), time.monotonic())
+        job = _Job(image, boxes, asyncio.get_running_loop().create_future(), time.monotonic())
         self._waiting.append(job)
         self._arrived.set()
         return job.answer
@@ -114,19 +125,24 @@ class Batcher:
             return [], None
         groups: dict[tuple[int, ...], list[_Job]] = {}
         for job in self._waiting:
-            groups.setdefault(job.image.shape, []).append(job)
+            groups.setdefault(job.shape, []).append(job)
         # The image that has waited longest decides when its time has come, or else one size would wait for ever
         # behind another that always has a full batch.
-        oldest = groups[self._waiting[0].image.shape]
+        oldest = groups[self._waiting[0].shape]
         left = self._waiting[0].arrived + self._max_delay - time.monotonic()
-        full = [group for group in groups.values() if len(group) >= self._max_batch]
+        full = [group for group in groups.values() if len(group) >= self._most(group)]
         if left <= 0:
-            return oldest[: self._max_batch], None
-        return (full[0][: self._max_batch], None) if full else ([], left)
+            return oldest[: self._most(oldest)], None
+        return (full[0][: self._most(full[0])], None) if full else ([], left)
+
+    def _most(self, group: list[_Job]) -> int:
+        """How many of a group may run together."""
+        boxes = group[0].boxes
+        return self._max_batch if boxes is None else max(1, min(self._max_batch, self._max_boxes // len(boxes)))
 
     async def _finish(self, group: list[_Job]) -> None:
         try:
-            results = await self._run_in_thread([job.image for job in group])
+            results = await self._run_in_thread(group)
         except Exception as error:  # whatever the runtime raises
             if self._watcher:
                 self._watcher.batch_failed(error)
@@ -141,14 +157,17 @@ class Batcher:
             if not job.answer.done():
                 job.answer.set_result(found)
 
-    async def _run_in_thread(self, images: list[np.ndarray]) -> list[Results]:
+    async def _run_in_thread(self, group: list[_Job]) -> list[Results]:
         def work() -> list[Results]:
             begin = time.perf_counter()
-            found = self._run(np.stack(images))
+            given = np.stack([job.image for job in group])
+            if group[0].boxes is not None:
+                given = {"images": given, "proposals": np.stack([job.boxes for job in group])}
+            found = self._run(given)
             # Copies: a view would keep the whole batch.
-            rows = [{name: np.array(value[i]) for name, value in found.items()} for i in range(len(images))]
+            rows = [{name: np.array(value[i]) for name, value in found.items()} for i in range(len(group))]
             if self._watcher:
-                self._watcher.batch_done(len(images), time.perf_counter() - begin)
+                self._watcher.batch_done(len(group), time.perf_counter() - begin)
             return rows
 
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)

@@ -19,11 +19,14 @@ class Limits:
         max_body: bytes of a request; more is answered 413.
         max_pixels: of one picture, told by its header before it is decoded; more is answered 413.
         max_images: in one request; more is answered 413.
+        max_proposals: of one picture, for a Fast R-CNN; more is answered 413. The model looks at the first ones alone.
         room_pixels: of all pictures that are decoded and wait or run. Requests wait for room; one that could never
             have it is answered 413.
         max_requests: predictions in the server at once, reading, waiting or running; one more is answered 503 with
             ``Retry-After``.
         max_batch: images of one size that run together.
+        batch_proposals: proposals of all images that run together, for a Fast R-CNN, whose memory is mostly theirs; an
+            image alone may have more.
         max_delay: seconds that an image waits for others of its size, so that they can run together.
         timeout: seconds from a request's beginning to its answer; then it is answered 504, or 408 where its body has
             not arrived.
@@ -37,9 +40,11 @@ class Limits:
     max_body: int = 16 * 2**20
     max_pixels: int = 25_000_000
     max_images: int = 32
+    max_proposals: int = 10_000
     room_pixels: int = 200_000_000
     max_requests: int = 64
     max_batch: int = 8
+    batch_proposals: int = 2000
     max_delay: float = 0.005
     timeout: float = 30.0
     max_depth: int = 16

@@ -35,6 +35,13 @@ class Metrics:
         self._batch_seconds = Histogram(
             "zoo_batch_seconds", "How long the model took for a batch.", buckets=_SECONDS, registry=self.registry
         )
+        self._proposal_seconds = Histogram(
+            "zoo_proposal_seconds", "How long proposing boxes for a picture took.", buckets=_SECONDS,
+            registry=self.registry,
+        )  # fmt: skip
+        self._proposal_failures = Counter(
+            "zoo_proposal_failures", "Pictures that no boxes could be proposed for.", registry=self.registry
+        )
         self._failures = Counter("zoo_batch_failures", "Batches that the model failed on.", registry=self.registry)
         self._seconds_per_image = 0.0
 
@@ -54,6 +61,15 @@ class Metrics:
         # The latest count most: pictures come in all sizes.
         weight = 0.2 if self._seconds_per_image else 1.0
         self._seconds_per_image += weight * (seconds / images - self._seconds_per_image)
+
+    def proposed(self, seconds: float) -> None:
+        """The server has proposed boxes for a picture."""
+        self._proposal_seconds.observe(seconds)
+
+    def proposing_failed(self, error: Exception) -> None:
+        """There are no boxes for a picture; the log has the whole of it, the client a sentence."""
+        self._proposal_failures.inc()
+        log.error("no proposals could be made for a picture", exc_info=error)
 
     def batch_failed(self, error: Exception) -> None:
         """The model failed on a batch; the log has the whole of it, the client a sentence."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from zoo.export.serving.asked import ENCODED, Asked, limit_count
 from zoo.export.serving.batching import Results
 from zoo.export.serving.bodies import kind
 from zoo.export.serving.pictures import Picture, Wanted, encoded_picture, numbers, pixel_picture
+from zoo.export.serving.proposals import PROPOSALS, boxes_of, finite_numbers, limit_boxes
 from zoo.export.serving.refused import Refused
 from zoo.export.serving.served import Served, Tensor
 
@@ -27,13 +29,20 @@ def server_metadata() -> dict[str, Any]:
 def model_metadata(served: Served) -> dict[str, Any]:
     """The answer to ``GET /v2/models/NAME``; ``parameters`` tell the class names."""
     artifact = served.artifact
+    inputs = {"images": served.images, ENCODED: Tensor("str", (-1,)), **served.proposals}
+    proposes = {"proposals": served.method} if served.proposals else {}
     return {
         "name": served.name,
         "versions": [served.version],
         "platform": _PLATFORMS[artifact.format],
-        "inputs": [_described("images", served.images), _described(ENCODED, Tensor("str", (-1,)))],
+        "inputs": [_described(name, tensor) for name, tensor in inputs.items()],
         "outputs": [_described(name, tensor) for name, tensor in served.outputs.items()],
-        "parameters": {"model": artifact.metadata["model"], "task": served.task, "classes": list(served.classes)},
+        "parameters": {
+            "model": artifact.metadata["model"],
+            "task": served.task,
+            "classes": list(served.classes),
+            **proposes,
+        },
     }
 
 
@@ -41,26 +50,56 @@ def parse(body: dict[str, Any], served: Served, wanted: Wanted, max_images: int)
     """What ``POST /v2/models/NAME/infer`` asks for.
 
     One input: ``images``, numbers of the artifact's type and shape, or ``image_bytes``, BYTES ``[B]``, each the base64
-    of a picture's file.
+    of a picture's file. For a Fast R-CNN ``proposals``, FP32 ``[B, P, 4]``, may stand beside it; where a picture has
+    fewer than P, rows of zeros fill up.
 
     Raises:
         Refused: it is no such request.
     """
     inputs = body.get("inputs")
-    if not isinstance(inputs, list) or len(inputs) != 1 or not isinstance(inputs[0], dict):
-        raise Refused(400, f"'inputs' has to be a list of one object, 'images' or {ENCODED!r}")
-    name, shape, datatype, data = (_part(inputs[0], key) for key in ("name", "shape", "datatype", "data"))
-    if name not in ("images", ENCODED):
-        raise Refused(400, f"no input {name!r}; this model has 'images' and {ENCODED!r}")
-    expected = _TYPES["str"] if name == ENCODED else _TYPES[wanted.dtype]
-    if datatype != expected:
-        raise Refused(400, f"{name} has datatype {datatype!r}; it takes {expected}")
+    beside = f", and {PROPOSALS!r} beside it" if wanted.proposals is not None else ""
+    if not isinstance(inputs, list) or not all(isinstance(each, dict) for each in inputs):
+        raise Refused(400, f"'inputs' has to be a list of one object, 'images' or {ENCODED!r}{beside}")
+    boxes = [each for each in inputs if each.get("name") == PROPOSALS]
+    inputs = [each for each in inputs if each.get("name") != PROPOSALS]
+    if len(inputs) != 1 or len(boxes) > 1:
+        raise Refused(400, f"'inputs' has to be a list of one object, 'images' or {ENCODED!r}{beside}")
+    name, shape, data = _tensor(inputs[0], {"images": _TYPES[wanted.dtype], ENCODED: _TYPES["str"]})
+    pictures = (_encoded if name == ENCODED else _pixels)(data, shape, wanted, max_images)
+    rows = _boxes(boxes[0], len(pictures), wanted) if boxes else [None] * len(pictures)
+    pictures = [
+        replace(picture, proposals=boxes_of(row, picture.where, wanted))
+        for picture, row in zip(pictures, rows, strict=True)
+    ]
+    return Asked([*pictures], _Answer(served, _requested(body.get("outputs"), served), body.get("id")))
+
+
+def _tensor(entry: dict[str, Any], types: dict[str, str]) -> tuple[str, list[int], list[Any]]:
+    """Name, shape and data of an input, each of which has its type."""
+    name, shape, datatype, data = (_part(entry, key) for key in ("name", "shape", "datatype", "data"))
+    if not isinstance(name, str) or name not in types:
+        raise Refused(400, f"no input {name!r}; this model has {' and '.join(map(repr, types))}")
+    if datatype != types[name]:
+        raise Refused(400, f"{name} has datatype {datatype!r}; it takes {types[name]}")
     if not isinstance(shape, list) or not all(type(side) is int and side >= 0 for side in shape):
         raise Refused(400, f"the shape of {name} is {str(shape)[:80]}; give a list of whole numbers")
     if not isinstance(data, list):
         raise Refused(400, f"the data of {name} is a {kind(data)}; give a list")
-    pictures = (_encoded if name == ENCODED else _pixels)(data, shape, wanted, max_images)
-    return Asked([*pictures], _Answer(served, _requested(body.get("outputs"), served), body.get("id")))
+    return name, shape, data
+
+
+def _boxes(entry: dict[str, Any], images: int, wanted: Wanted) -> np.ndarray:
+    """Proposals ``(B, P, 4)`` of as many images."""
+    name, shape, data = _tensor(entry, {PROPOSALS: _TYPES["float32"]})
+    if len(shape) != 3 or shape[0] != images or shape[2] != 4:
+        raise Refused(400, f"{name} has shape {shape}; for {images} images it is [{images}, P, 4]")
+    limit_boxes(shape[1], "a picture", wanted)
+    array = finite_numbers(data, name)
+    if array.shape != tuple(shape):
+        if array.ndim != 1 or array.size != math.prod(shape):
+            raise Refused(400, f"{name} has shape {shape}, but its data has shape {list(array.shape)}")
+        array = array.reshape(shape)
+    return array
 
 
 def _pixels(data: list[Any], shape: list[int], wanted: Wanted, max_images: int) -> list[Picture]:

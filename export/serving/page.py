@@ -29,6 +29,7 @@ class Page:
             "colours": list(PALETTE),
             "format": served.artifact.format,
             "size": served.artifact.size,
+            "proposals": {"method": served.method} if served.proposals else None,
         }
         # As JSON, of which no text can end the element that it stands in.
         data = json.dumps(known).replace("<", "\\u003c")

@@ -24,11 +24,17 @@ class Wanted:
         dtype: of tensors, ``"uint8"`` or ``"float32"``.
         size: (height, width) of every image; ``None`` for any.
         max_pixels: of one image.
+        proposals: how many boxes that others propose it looks at, the first ones; ``None`` where it finds its own.
+        max_proposals: of one image.
+        proposes: whether the server proposes boxes for images that come without.
     """
 
     dtype: str
     size: tuple[int, int] | None
     max_pixels: int
+    proposals: int | None = None
+    max_proposals: int = 0
+    proposes: bool = False
 
     def check(self, height: int, width: int, where: str) -> None:
         """Raise ``Refused`` for an image of that size if it is too large, or not the only size taken."""
@@ -49,11 +55,13 @@ class Picture:
         where: what to call it in errors, such as ``instances[0]``.
         size: (height, width), upright.
         source: its file's bytes, or pixels.
+        proposals: boxes ``(P, 4)`` that came with it; see :func:`zoo.export.serving.proposals.boxes_of`.
     """
 
     where: str
     size: tuple[int, int]
     source: bytes | np.ndarray
+    proposals: np.ndarray | None = None
 
     @property
     def pixels(self) -> int:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
+import numpy as np
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -18,6 +21,8 @@ from zoo.export.serving.batching import Batcher, Results, RunError
 from zoo.export.serving.bodies import parse_object, read_body
 from zoo.export.serving.limits import Limits
 from zoo.export.serving.metrics import Metrics
+from zoo.export.serving.pictures import Picture
+from zoo.export.serving.proposals import filled_up
 from zoo.export.serving.refused import Refused
 from zoo.export.serving.room import Room
 from zoo.export.serving.served import Served
@@ -35,11 +40,14 @@ class Predictions:
 
     def __init__(self, served: Served, limits: Limits, metrics: Metrics) -> None:
         self.served, self.limits, self.metrics = served, limits, metrics
-        self.wanted = served.wanted(limits.max_pixels)
-        self.batcher = Batcher(served.artifact.predict_on_batch, limits.max_batch, limits.max_delay, metrics)
+        self.wanted = served.wanted(limits)
+        run = served.artifact.predict_on_batch
+        self.batcher = Batcher(run, limits.max_batch, limits.max_delay, metrics, limits.batch_proposals)
         self.room = Room(limits.max_requests, limits.room_pixels, self._busy_for)
         # Few, so that only few bodies are taken apart at once, however many have arrived.
         self._threads = ThreadPoolExecutor(2, thread_name_prefix="pictures")
+        # Of their own: a picture may take a second or more.
+        self._proposing = ThreadPoolExecutor(max(os.cpu_count() or 1, 2), thread_name_prefix="proposals")
         metrics.gauge("zoo_requests_in_progress", "Predictions in the server.", lambda: self.room.requests)
         metrics.gauge("zoo_images_waiting", "Images that have not begun to run.", lambda: self.batcher.waiting)
 
@@ -55,6 +63,7 @@ class Predictions:
         finally:
             await self.batcher.stop()
             self._threads.shutdown(wait=True)
+            self._proposing.shutdown(wait=True, cancel_futures=True)
 
     async def answer(self, request: Request, parse: Callable[[dict[str, Any]], Asked]) -> Response:
         """The answer to a prediction.
@@ -97,13 +106,35 @@ class Predictions:
             return found
 
         images = await self._threaded(decode)
-        jobs = {i: self.batcher.submit(image) for i, image in enumerate(images) if not isinstance(image, Refused)}
+        good = [i for i, image in enumerate(images) if not isinstance(image, Refused)]
+        boxes = await asyncio.gather(*(self._boxes(asked.pictures[i], images[i]) for i in good))
+        jobs = {i: self.batcher.submit(images[i], found) for i, found in zip(good, boxes, strict=True)}
         try:
             done = dict(zip(jobs, await asyncio.gather(*jobs.values()), strict=True))
         finally:
             for job in jobs.values():
                 job.cancel()
         return [done.get(i, image) for i, image in enumerate(images)]
+
+    async def _boxes(self, picture: Picture, image: np.ndarray) -> np.ndarray | None:
+        """The proposals of a picture, filled up, for a model that looks at such."""
+        if self.wanted.proposals is None:
+            return None
+        if picture.proposals is not None:
+            return filled_up(picture.proposals, self.wanted.proposals)
+
+        def propose() -> np.ndarray:
+            begin = time.perf_counter()
+            pixels = image if image.dtype == np.uint8 else np.rint(image).astype(np.uint8)
+            found = self.served.propose(pixels)
+            self.metrics.proposed(time.perf_counter() - begin)
+            return filled_up(found, self.wanted.proposals)
+
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._proposing, propose)
+        except Exception as error:  # whatever the method raises
+            self.metrics.proposing_failed(error)
+            raise RunError(str(error)) from error
 
     async def _threaded(self, work: Callable[[], _T]) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)

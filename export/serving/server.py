@@ -8,6 +8,8 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import numpy as np
+
 from zoo.export.errors import need
 from zoo.export.runners import Artifact
 from zoo.export.serving.limits import Limits
@@ -19,6 +21,7 @@ def serve(
     artifact: Artifact,
     *,
     name: str | None = None,
+    propose: Callable[[np.ndarray], np.ndarray] | None = None,
     host: str = "127.0.0.1",
     port: int = PORT,
     limits: Limits | None = None,
@@ -29,6 +32,7 @@ def serve(
     Args:
         artifact: from :func:`zoo.export.open_artifact`.
         name: of the model in addresses; by default its own.
+        propose: boxes for pictures that come without, for a Fast R-CNN; see :meth:`Served.prepare`.
         host: whose connections are taken; by default those of this machine alone. There is neither password nor
             encryption: put a proxy that has them in front of anything else.
         port: 0 for any that is free.
@@ -36,7 +40,7 @@ def serve(
         ready: called with the server's address when it takes requests.
 
     Raises:
-        ValueError: the name or the address is no good, or the port is taken.
+        ValueError: the name or the address is no good, the port is taken, or the model finds its own proposals.
         ExportError: a package that serving needs is not installed.
 
     Example:
@@ -50,7 +54,7 @@ def serve(
 
     # Before the model is warmed up: a port that is taken is noticed at once.
     with listen(host, port) as listener:
-        app = build_app(Served.prepare(artifact, name), limits)
+        app = build_app(Served.prepare(artifact, name, propose), limits)
         config = uvicorn.Config(
             app,
             log_config=None,

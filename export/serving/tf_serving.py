@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,11 @@ from zoo.export.serving.asked import ENCODED, Asked, limit_count
 from zoo.export.serving.batching import Results
 from zoo.export.serving.bodies import kind
 from zoo.export.serving.pictures import Picture, Wanted, encoded_picture, pixel_picture
+from zoo.export.serving.proposals import PROPOSALS, boxes_of
 from zoo.export.serving.refused import OtherSize, Refused
 from zoo.export.serving.served import Served, Tensor
 
-# Each signature's only input.
+# Each signature's input; beside it stands that of proposals, for a model that looks at such.
 _SIGNATURES = {"serving_default": "images", "serve_encoded": ENCODED, "metadata": "query"}
 # What serve_encoded gives beside the results; see zoo.export.decoding, whose numbers these are.
 _OK, _UNREADABLE, _TOO_LARGE, _OTHER_SIZE = 0, 1, 2, 3
@@ -32,8 +34,11 @@ def status(served: Served) -> dict[str, Any]:
 def metadata(served: Served) -> dict[str, Any]:
     """The answer to ``GET /v1/models/NAME/metadata``."""
     signatures = {
-        "serving_default": ({"images": served.images}, served.outputs),
-        "serve_encoded": ({ENCODED: Tensor("str", (-1,))}, {**served.outputs, **_ENCODED_OUTPUTS}),
+        "serving_default": ({"images": served.images, **served.proposals}, served.outputs),
+        "serve_encoded": (
+            {ENCODED: Tensor("str", (-1,)), **served.proposals},
+            {**served.outputs, **_ENCODED_OUTPUTS},
+        ),
         "metadata": ({"query": Tensor("str", (-1,))}, {"json": Tensor("str", (-1,))}),
     }
     described = {
@@ -57,6 +62,9 @@ def parse(body: dict[str, Any], served: Served, wanted: Wanted, max_images: int)
     takes encoded pictures alone and tells of each, in ``status`` and ``error``, whether it could be read; only if
     none can, the request is refused. ``metadata`` takes any strings and gives for each what stands in the artifact.
 
+    For a Fast R-CNN each row may hold ``proposals`` beside its picture, and ``inputs`` a list of such; rows need not
+    have equally many.
+
     Raises:
         Refused: it is no such request.
     """
@@ -69,18 +77,25 @@ def parse(body: dict[str, Any], served: Served, wanted: Wanted, max_images: int)
     if not isinstance(signature, str) or signature not in _SIGNATURES:
         raise Refused(400, f"no signature {signature!r} here; there are {', '.join(_SIGNATURES)}")
     key = "instances" if "instances" in body else "inputs"
-    values = body[key] if key == "instances" else _column(body[key], signature)
+    values, boxes = (body[key], None) if key == "instances" else _columns(body[key], signature)
     if not isinstance(values, list):
         raise Refused(400, f"{key!r} is a {kind(values)}; give a list with an entry for each image")
     limit_count(len(values), max_images)
+    if boxes is not None and (not isinstance(boxes, list) or len(boxes) != len(values)):
+        found = f"has {len(boxes)} entries" if isinstance(boxes, list) else f"is a {kind(boxes)}"
+        raise Refused(400, f"{PROPOSALS!r} {found} for {len(values)} images; give a list with boxes for each image")
     if signature == "metadata":
         text, name = to_json(served.artifact.metadata), "predictions" if key == "instances" else "outputs"
         return Asked([], lambda _: {name: [text] * len(values)})
     encoded = signature == "serve_encoded"
     pictures: list[Picture | Refused] = []
     for i, value in enumerate(values):
+        where = f"{key}[{i}]"
+        value, given = _row(value) if boxes is None else (value, boxes[i])
+        # Before the picture: serve_encoded tells of pictures that are no good, and of nothing else.
+        found = boxes_of(given, where, wanted)
         try:
-            pictures.append(_picture(value, f"{key}[{i}]", signature, wanted))
+            pictures.append(replace(_picture(value, where, signature, wanted), proposals=found))
         except Refused as refused:
             if not encoded:
                 raise
@@ -88,16 +103,23 @@ def parse(body: dict[str, Any], served: Served, wanted: Wanted, max_images: int)
     return Asked(pictures, _answer(key == "instances", pictures if encoded else None), encoded)
 
 
-def _column(value: Any, signature: str) -> Any:
-    """The only input of ``inputs``, which may stand there without its name."""
+def _columns(value: Any, signature: str) -> tuple[Any, Any]:
+    """The pictures of ``inputs``, which may stand there without a name, and the proposals if there are any."""
     if not isinstance(value, dict) or set(value) == {"b64"}:
-        return value
+        return value, None
     name = _SIGNATURES[signature]
     # Encoded pictures are welcome in serving_default under either name.
     for allowed in (name, ENCODED) if signature == "serving_default" else (name,):
-        if set(value) == {allowed}:
-            return value[allowed]
+        if set(value) - {PROPOSALS} == {allowed}:
+            return value[allowed], value.get(PROPOSALS)
     raise Refused(400, f"'inputs' has {sorted(value)}; signature {signature!r} has the input {name!r}")
+
+
+def _row(value: Any) -> tuple[Any, Any]:
+    """An instance without its proposals, and those; ``None`` where there are none."""
+    if not isinstance(value, dict) or PROPOSALS not in value:
+        return value, None
+    return {name: each for name, each in value.items() if name != PROPOSALS}, value[PROPOSALS]
 
 
 def _picture(value: Any, where: str, signature: str, wanted: Wanted) -> Picture:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import zoo
 from zoo.cli.console import import_tensorflow_quietly, say, warn
 from zoo.cli.models import add_weights_options, named_model
+from zoo.datasets.proposals_choice import METHODS, named_method
 from zoo.export.serving.limits import Limits
 
 if TYPE_CHECKING:
@@ -21,13 +22,16 @@ _FORMATS = ("saved_model", "onnx", "tflite")
 _DESCRIPTION = """Serve a model to this machine, or with --host to others, until Ctrl+C or SIGTERM, which let what has
 begun finish. It speaks TensorFlow Serving's REST API (/v1), the Open Inference Protocol (/v2) and Prometheus
 (/metrics); at / is a page to drop pictures on. There is neither password nor encryption."""
+_OWN = "--proposals: {} finds its own; leave it out, it is for a Fast R-CNN"
 _LIMITS = {
     "max_body": ("BYTES", "of a request"),
     "max_pixels": ("N", "of one picture"),
     "max_images": ("N", "in one request"),
+    "max_proposals": ("N", "of one picture, for a Fast R-CNN"),
     "room_pixels": ("N", "of all pictures that are decoded and wait or run"),
     "max_requests": ("N", "predictions in the server at once; one more is answered 503"),
     "max_batch": ("N", "images of one size that run together"),
+    "batch_proposals": ("N", "of all images that run together, for a Fast R-CNN; one image may have more"),
     "max_delay": ("SECONDS", "that an image waits for others to run with"),
     "timeout": ("SECONDS", "from a request's beginning to its answer"),
     "max_depth": ("N", "how deep a request's JSON is nested"),
@@ -47,6 +51,13 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     )
     add_weights_options(parser)
     parser.add_argument("--format", choices=_FORMATS, help="to export a model to (default: saved_model)")
+    parser.add_argument(
+        "--proposals",
+        metavar="METHOD",
+        choices=METHODS,
+        help="for a Fast R-CNN: propose boxes for pictures that come without, by one of %(choices)s; otherwise every "
+        "request has to bring its own",
+    )
     parser.add_argument("--name", help="of the model in addresses (default: its own)")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
     parser.add_argument("--port", type=int, default=8501, help="0 for any that is free (default: 8501)")
@@ -69,13 +80,20 @@ def _serve(args: argparse.Namespace) -> int:
     limits = Limits(**{field.name: getattr(args, field.name) for field in fields(Limits)})
     packages()  # before a model is exported in vain
     artifact = _artifact(args)
+    looks, propose = artifact.proposals is not None, None
+    if args.proposals is not None:
+        if not looks:
+            raise ValueError(_OWN.format(artifact.metadata["model"]))
+        propose = named_method(args.proposals, artifact.proposals)
 
     def ready(address: str) -> None:
         say(f"serving {artifact.metadata['model']} ({artifact.format}, {artifact.runtime}) on {address}")
+        if looks and propose is None:
+            say("requests have to bring proposals along; with --proposals METHOD the server would make them")
         if not _is_local(args.host):
             warn(f"zoo: {args.host} is open to all who reach this machine, without password or encryption")
 
-    serve(artifact, name=args.name, host=args.host, port=args.port, limits=limits, ready=ready)
+    serve(artifact, name=args.name, propose=propose, host=args.host, port=args.port, limits=limits, ready=ready)
     say("stopped")
     return 0
 
@@ -100,10 +118,8 @@ def _exported(args: argparse.Namespace) -> Artifact:
     """The model as an artifact that is loaded and leaves no file behind."""
     import_tensorflow_quietly()
     model = named_model(args)
-    if hasattr(model, "proposals"):
-        from zoo.export.serving.served import NEEDS_PROPOSALS
-
-        raise ValueError(NEEDS_PROPOSALS.format(model.name))
+    if args.proposals is not None and not hasattr(model, "proposals"):
+        raise ValueError(_OWN.format(model.name))  # before it is exported in vain
     kind = args.format or "saved_model"
     warn(f"zoo: exporting to {kind} first; `zoo export` once, and serve its result, to start faster")
     with tempfile.TemporaryDirectory(prefix="zoo-serve-") as folder:
