@@ -5,6 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from export_helpers import decided_detector, picture, tiny_classifier
 from PIL import Image
 
@@ -59,6 +60,18 @@ def test_export_and_verify(saved, capsys, tmp_path, name, kind):
     assert status == 2
     assert "a.png, b.png" in said
     assert command(capsys, "verify", path, "--images", tmp_path / "c.png", "--model", "any")[0] == 0
+
+
+def test_a_saved_model_of_floats_that_decodes_small_pictures_alone(saved, capsys, tmp_path):
+    """Both stand in the metadata; what the signatures make of them is tested with the Python function."""
+    Image.fromarray(picture(50, 60)).save(tmp_path / "a.png")
+    options = ("--dtype", "float32", "--max-pixels", "2999", "--images", tmp_path / "a.png")
+    assert command(capsys, "export", "any", tmp_path / "out", *options)[0] == 0
+    artifact = zoo.export.open_artifact(tmp_path / "out")
+    assert artifact.metadata["input"]["dtype"] == "float32"
+    data = [(tmp_path / "a.png").read_bytes()]
+    found = artifact.loaded.signatures["serve_encoded"](image_bytes=tf.constant(data))
+    assert found["status"].numpy().tolist() == [2]
 
 
 def test_int8_of_pictures_that_are_given(saved, capsys, tmp_path):
@@ -150,7 +163,10 @@ def test_mistakes_in_the_command(saved, capsys, tmp_path):
         (("export", "any", "a.onnx", "--precision", "int8"), "--representative"),
         (("export", "any", "a.onnx", "--representative", "photos"), "--precision int8"),
         (("export", "any", "a.onnx", "--version", "2"), "--version is for a SavedModel"),
-        (("export", "any", tmp_path / "a", "--dtype", "float32"), "serving_float"),
+        (("export", "any", "a.onnx", "--max-pixels", "100"), "--max-pixels is for a SavedModel"),
+        (("export", "any", tmp_path / "a", "--max-pixels", "0"), "max_pixels=0"),
+        (("export", "any", tmp_path / "a", "--proposals", "dense"), "tiny_classifier does not look at proposals"),
+        (("export", "any", tmp_path / "a", "--proposals", "dens"), "methods are selective-fast, selective-quality"),
         (("verify", tmp_path / "a", "--weights", "w"), "give that too"),
     ):
         status, _, shown = command(capsys, *arguments)

@@ -1,5 +1,6 @@
 """Artifacts of Fast R-CNN: a second input, proposals of others, in all three formats."""
 
+import base64
 import io
 import json
 
@@ -9,14 +10,17 @@ import pytest
 import tensorflow as tf
 from export_helpers import picture, run_alone
 from PIL import Image
+from serve_fakes import served
 from tiny import tiny_fast
 
 import zoo
 from zoo.cli.main import main
+from zoo.datasets.proposals_cache import ProposalFolder, picture_key
+from zoo.datasets.proposals_dense import DenseBoxes
+from zoo.datasets.proposals_files import save_npz
 from zoo.export import ExportError, ParityError
 from zoo.export.proposals import with_proposals
 from zoo.export.samples import SamplePicture
-from zoo.export.serving.served import Served
 
 SIZES = ((90, 120), (120, 90), (70, 70))
 MOST = 60
@@ -136,6 +140,52 @@ def test_verified_with_the_same_proposals_and_no_others(artifact):
         zoo.export.verify(artifact.path, images=IMAGES)
 
 
+def test_the_command_takes_methods_folders_and_files_of_proposals(model, tmp_path, monkeypatch, capsys):
+    """What was compared is noted: with other boxes the artifact's results are not found again."""
+    monkeypatch.setattr("zoo.cli.models.trained_model", lambda args: model)
+    image = tmp_path / "a.png"
+    Image.fromarray(IMAGES[0]).save(image)
+    save_npz(tmp_path / "kept.npz", {"a": (GIVEN[0], None), "b": (GIVEN[1], None)})
+    folder = ProposalFolder(tmp_path / "kept", DenseBoxes(most=7))
+    folder.describe(DenseBoxes(most=7))
+    folder.write(picture_key(IMAGES[0]), GIVEN[0][:20])
+
+    def run(word, *more):
+        status = main([word, *map(str, more), "--images", str(image)])
+        return status, capsys.readouterr().err
+
+    onnx, table = tmp_path / "fast.onnx", tmp_path / "kept.npz"
+    assert run("export", "any", onnx, "--proposals", table)[0] == 0
+    assert run("verify", onnx, "--proposals", table)[0] == 0
+    assert run("verify", onnx, "--proposals", tmp_path / "kept")[0] == 2
+    for way, count in {"dense": MOST, tmp_path / "kept": 20, table: 25}.items():
+        seen = []
+        with monkeypatch.context() as patched:
+            patched.setattr(model, "call", _noting(model.call, seen))
+            assert run("verify", onnx, "--model", "any", "--proposals", way) == (0, "")
+        assert seen == [(1, count, 4)]
+    assert "give those pictures with --images" in _said(capsys, "verify", onnx, "--proposals", tmp_path / "kept.npz")
+    Image.fromarray(IMAGES[0]).save(tmp_path / "c.png")
+    image = tmp_path / "c.png"
+    status, said = run("verify", onnx, "--proposals", tmp_path / "kept.npz")
+    assert (status, "no proposals for image c" in said) == (2, True)
+
+
+def _noting(call, seen):
+    """``call`` of a model, noting the shapes of proposals."""
+
+    def noted(inputs, **more):
+        seen.append(tuple(inputs["proposals"].shape))
+        return call(inputs, **more)
+
+    return noted
+
+
+def _said(capsys, *arguments):
+    assert main(list(map(str, arguments))) == 2
+    return capsys.readouterr().err
+
+
 def test_another_head_is_noticed(model, artifact):
     kernel = keras.ops.convert_to_numpy(model.head.loc.kernel)
     try:
@@ -146,16 +196,18 @@ def test_another_head_is_noticed(model, artifact):
         model.head.loc.kernel.assign(kernel)
 
 
-def test_zoo_serve_refuses_it(artifact):
-    with pytest.raises(ValueError, match=r"tiny_fast looks at proposals.*TensorFlow Serving"):
-        Served.prepare(artifact)
-
-
-def test_zoo_serve_refuses_the_model_before_it_is_exported(model, monkeypatch, capsys):
-    monkeypatch.setattr("zoo.cli.models.trained_model", lambda args: model)
-    monkeypatch.setattr("zoo.export.saved_model", None)
-    assert main(["serve", "fast_rcnn_resnet18"]) == 2
-    assert "looks at proposals" in capsys.readouterr().err
+def test_the_server_gives_what_the_model_gives(model, artifact):
+    """For boxes that a request brings along, and for those that the server proposes."""
+    method = DenseBoxes(most=MOST)
+    rows = [{"b64": base64.b64encode(png(IMAGES[i])).decode()} for i in (0, 1)]
+    rows[1]["proposals"] = GIVEN[1].tolist()
+    with served(artifact, propose=method) as client:
+        found = client.post("v1/models/tiny_fast:predict", {"instances": rows}).json()["predictions"]
+    for row, image, boxes in zip(found, IMAGES, (method(IMAGES[0]), GIVEN[1]), strict=False):
+        expected = model({"images": image[None], "proposals": boxes[None]})
+        assert int(expected["num_detections"][0]) > 3
+        for name, value in expected.items():
+            np.testing.assert_allclose(row[name], np.asarray(value)[0], atol=2e-3, err_msg=name)
 
 
 def png(image: np.ndarray) -> bytes:

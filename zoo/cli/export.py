@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import zoo
 from zoo.cli.console import out, say, table, warn
 from zoo.cli.models import add_weights_options, describe, named_model
+from zoo.cli.proposal_options import chosen_method
+
+if TYPE_CHECKING:
+    from zoo.detectors.detect import ProposalsOf
 
 _FORMATS = ("saved_model", "onnx", "tflite")
 # Of the weights, by format.
@@ -18,6 +22,7 @@ _PRECISIONS = {
     "tflite": ("float32", "float16", "dynamic_int8", "int8"),
 }
 _SCENES = 50
+_MOST_PROPOSALS = 2000  # of a picture that is compared; the same in both commands, or its results were not found again
 _MODEL_HELP = (
     "a model's name, the name of weights that `zoo list` shows, a run folder of `zoo train`, or a weights file"
 )
@@ -60,8 +65,19 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         metavar="SHARE",
         help="mean average precision that fewer bits may cost on the pictures compared (default: .1)",
     )
-    parser.add_argument("--dtype", choices=("uint8", "float32"), default="uint8", help="of ONNX's and TFLite's input")
+    parser.add_argument(
+        "--dtype",
+        choices=("uint8", "float32"),
+        default="uint8",
+        help="of the input, 0-255 either way; a SavedModel's signature serving_float takes float32 anyway",
+    )
     parser.add_argument("--version", type=int, metavar="N", help="of a SavedModel (default: one more than the highest)")
+    parser.add_argument(
+        "--max-pixels",
+        type=int,
+        metavar="N",
+        help="of a SavedModel: serve_encoded decodes no larger picture (default: 100,000,000)",
+    )
     _add_images(parser)
     parser.set_defaults(run=_export)
 
@@ -82,6 +98,12 @@ def _add_images(parser: argparse.ArgumentParser) -> None:
         metavar="IMAGE",
         help="pictures to compare on, of the kind that the model knows (default: three scenes of digits)",
     )
+    parser.add_argument(
+        "--proposals",
+        metavar="METHOD|PATH",
+        help="of these pictures, for a Fast R-CNN: selective-fast, selective-quality, edge-boxes or dense, a folder of "
+        "`zoo proposals`, or a .npz, .json or .mat file with the pictures' names (default: a coarse sliding window's)",
+    )
 
 
 def _size(text: str) -> tuple[int, int]:
@@ -99,17 +121,22 @@ def _export(args: argparse.Namespace) -> int:
         raise ValueError("--representative and --precision int8 go together: the pictures show what numbers flow")
     if args.version is not None and kind != "saved_model":
         raise ValueError(f"--version is for a SavedModel; {kind} is a single file")
-    if args.dtype != "uint8" and kind == "saved_model":
-        raise ValueError("--dtype: a SavedModel takes both, its signature serving_float takes float32")
+    if args.max_pixels is not None and kind != "saved_model":
+        raise ValueError(f"--max-pixels is for a SavedModel, which decodes files; {kind} takes decoded pictures")
+    # Before the model is built: a path that is none is noticed at once.
+    proposals = _proposals(args)
     model = named_model(args)
-    shared: dict[str, Any] = {"size": args.size, "images": args.images}
+    if proposals is not None and not hasattr(model, "proposals"):
+        raise ValueError(f"--proposals: {model.name} does not look at proposals of others; a Fast R-CNN does")
+    shared: dict[str, Any] = {"size": args.size, "dtype": args.dtype, "images": args.images, "proposals": proposals}
     if kind == "saved_model":
-        exported = zoo.export.saved_model(model, args.out, version=args.version, **shared)
+        limit = {} if args.max_pixels is None else {"max_pixels": args.max_pixels}
+        exported = zoo.export.saved_model(model, args.out, version=args.version, **limit, **shared)
     else:
         fewer = {"precision": args.precision, "most_lost": args.most_lost}
         export = {"onnx": zoo.export.onnx, "tflite": zoo.export.tflite}[kind]
         shown = _representative(args.representative)
-        exported = export(model, args.out, dtype=args.dtype, representative=shown, **fewer, **shared)
+        exported = export(model, args.out, representative=shown, **fewer, **shared)
     say(f"written   {exported.path}: {describe(model)}, {exported.report['bytes'] / 1e6:.1f} MB")
     say(f"written   {exported.report_path}")
     _tell(exported.report)
@@ -125,13 +152,40 @@ def _representative(names: list[str] | None) -> list[Any] | None:
     return [digit_scenes("train", _SCENES).image(number) for number in range(_SCENES)]
 
 
+def _proposals(args: argparse.Namespace) -> ProposalsOf | None:
+    """What the pictures are compared with: a method, or boxes that are kept on disk."""
+    if args.proposals is None:
+        return None
+    method = chosen_method(args.proposals, _MOST_PROPOSALS)
+    if method is not None:
+        return method
+    from zoo.datasets.images import image_size
+    from zoo.datasets.proposals import open_proposals
+    from zoo.datasets.proposals_choice import METHODS
+    from zoo.datasets.proposals_files import ProposalTable
+    from zoo.datasets.records import Sample
+    from zoo.inputs import list_sources
+
+    where = f"--proposals {args.proposals}"
+    if not Path(args.proposals).exists():
+        raise ValueError(f"{where}: there is no such file or folder; methods are {', '.join(METHODS)}")
+    source = open_proposals(args.proposals)
+    if not isinstance(source, ProposalTable):
+        return source
+    if args.images is None:
+        raise ValueError(f"{where} has boxes by the names of pictures; give those pictures with --images")
+    paths = list_sources(args.images)[0]
+    return [source.boxes(Sample(path.stem, path, image_size(path), (), (), (), ())) for path in paths]
+
+
 def _verify(args: argparse.Namespace) -> int:
     from zoo.files import save_json
 
     if args.model is None and (args.weights or args.option):
         raise ValueError("--weights and --option are for --model; give that too")
+    proposals = _proposals(args)
     model = None if args.model is None else named_model(args)
-    report = zoo.export.verify(args.artifact, model, args.images)
+    report = zoo.export.verify(args.artifact, model, args.images, proposals=proposals)
     size = f"{report['bytes'] / 1e6:.1f} MB"
     say(f"verified  {args.artifact}: {report['model']}, {report['format']}, {report['precision']}, {size}")
     _tell(report)
