@@ -1,0 +1,230 @@
+"""The detectors of the Fast R-CNN and Faster R-CNN papers on BCCD, one table: mAP, training time, speed, disk.
+
+    ZOO_SHARED_DATA=DATA python benchmarks/baselines.py --write
+
+Runs the ``zoo`` commands that it prints. What is done is kept in ``runs/baselines.json`` and not done again; a command
+that was stopped is begun anew, since its time counts. ``--only fast joint`` runs some of the methods.
+"""
+
+import json
+import os
+import resource
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import common
+
+# Pictures at half their size, and heads to match, as in peer_training.py.
+NETWORK = "--option short=240 --option long=320 --option head_units=256"
+FASTER = f'--model faster_rcnn_resnet18 {NETWORK} --option "anchor_sizes=(12,24,48,96)" --option rpn_channels=128'
+SCHEDULE = "--lr 0.01 --schedule cosine --clipnorm 10 --train-from all --cache --no-tensorboard --quiet"
+STEPS = 600
+DATA = "--data {data} --split trainval --val-split none"
+CLASSES = ("Platelets", "RBC", "WBC")
+# Convolutions and dense layers come from the detector of digits that ships: there is no ImageNet here.
+SOURCE = "faster_rcnn_resnet18", "digits"
+MODELS = {"fast": "fast_rcnn_resnet18", "faster": "faster_rcnn_resnet18"}
+
+
+@dataclass(frozen=True)
+class Method:
+    """One row of the table.
+
+    Attributes:
+        title: of the row.
+        train: commands after each other, without ``zoo``; ``{out}`` is the folder of this method, ``{root}`` that of
+            all.
+        proposals: whether it looks at selective search's boxes.
+        kept: patterns of what the training keeps on disk beside the weights, in ``{out}``.
+    """
+
+    title: str
+    train: tuple[str, ...]
+    proposals: bool
+    kept: tuple[str, ...] = ()
+
+
+METHODS = {
+    "fast": Method(
+        "Fast R-CNN",
+        (
+            f"train {DATA} --model fast_rcnn_resnet18 {NETWORK} --init-from {{root}}/start-fast.weights.h5 "
+            f"--proposals {{root}}/proposals --steps {STEPS} --batch 2 {SCHEDULE} --out {{out}}",
+        ),
+        proposals=True,
+    ),
+    "alternating": Method(
+        "Faster R-CNN, 4-step alternating",
+        (
+            f"train {DATA} {FASTER} --option head_samples=128 --init-from {{root}}/start-faster.weights.h5 "
+            f"--alternating {STEPS} {STEPS // 2} {SCHEDULE} --out {{out}}",
+        ),
+        proposals=False,
+        kept=("proposals",),
+    ),
+    "joint": Method(
+        "Faster R-CNN, joint",
+        (
+            f"train {DATA} {FASTER} --option head_samples=64 --init-from {{root}}/start-faster.weights.h5 "
+            f"--steps {STEPS} --batch 2 {SCHEDULE} --out {{out}}",
+        ),
+        proposals=False,
+    ),
+}
+PROPOSE = "proposals --data {data} --split {split} --method selective-quality --workers 1 --out {root}/proposals"
+EVAL = "eval --data {data} --split test --weights {out}"
+
+
+class Bench:
+    """The folder of all, and what is done."""
+
+    def __init__(self, root: Path) -> None:
+        self.root, self.path = root, root.with_suffix(".json")
+        self.data = str(Path(os.environ.get("ZOO_SHARED_DATA", "")) / "bccd")
+        if not Path(self.data).is_dir():
+            raise SystemExit("set ZOO_SHARED_DATA to a folder that holds the BCCD data set in VOC layout as bccd/")
+        self.done = json.loads(self.path.read_text()) if self.path.is_file() else {}
+        root.mkdir(parents=True, exist_ok=True)
+
+    def keep(self, name: str, value: dict) -> dict:
+        """Remember a result, on disk too."""
+        self.done[name] = value
+        fresh = self.path.with_suffix(".json.new")
+        fresh.write_text(json.dumps(self.done, indent=2) + "\n")
+        os.replace(fresh, self.path)
+        return value
+
+    def zoo(self, words: str) -> dict[str, float]:
+        """Run a command; seconds by the clock and of processor time."""
+        print(f"zoo {words}", flush=True)
+        before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+        done = subprocess.run([str(Path(sys.executable).with_name("zoo")), *shlex.split(words)])
+        if done.returncode:
+            raise SystemExit(f"it ended with status {done.returncode}")
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        processor = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        return {"wall": time.perf_counter() - began, "processor": processor}
+
+    def filled(self, words: str, out: Path, **more: str) -> str:
+        """A command with this machine's folders."""
+        return words.format(data=self.data, root=self.root, out=out, **more)
+
+    def propose(self) -> None:
+        """Selective search's boxes of all pictures; what is there is not computed again."""
+        for split in ("trainval", "test"):
+            name = f"proposals {split}"
+            if name in self.done:
+                continue
+            report = self.root / f"proposals-{split}.json"
+            self.zoo(self.filled(PROPOSE, self.root, split=split) + f" --json {report}")
+            found = json.loads(report.read_text())
+            recall = list(found["recall"].values())[-1]
+            own = {"seconds_per_image": found["seconds_per_image"], "boxes": found["proposals_per_image"]}
+            self.keep(name, {**own, "recall": recall})
+
+    def start(self) -> None:
+        """Weights that all start from: networks of the digits' detector, new last layers."""
+        if all((self.root / f"start-{kind}.weights.h5").is_file() for kind in MODELS):
+            return
+        import keras
+
+        import zoo
+        from zoo.weights_io import save_weights_file
+
+        source = zoo.get(*SOURCE)
+        for kind, name in MODELS.items():
+            keras.utils.set_random_seed(0)
+            options = {"short": 240, "long": 320, "head_units": 256}
+            if kind == "faster":
+                options |= {"anchor_sizes": (12, 24, 48, 96), "rpn_channels": 128}
+            model = zoo.get(name, classes=CLASSES, **options)
+            model.extractor.set_weights(source.extractor.get_weights())
+            model.head.body.set_weights(source.head.body.get_weights())
+            save_weights_file(model, self.root / f"start-{kind}.weights.h5", meta=model.zoo_meta)
+
+    def method(self, name: str) -> None:
+        """Train and measure one method, unless that is done."""
+        method, out = METHODS[name], self.root / name
+        if method.proposals:
+            self.propose()
+        self.start()
+        if name not in self.done:
+            # What a stopped command has left would make the next one shorter.
+            shutil.rmtree(out, ignore_errors=True)
+            parts = [self.zoo(self.filled(words, out)) for words in method.train]
+            seconds = {kind: sum(part[kind] for part in parts) for kind in ("wall", "processor")}
+            self.keep(name, {"seconds": seconds})
+        if "map" not in self.done[name]:
+            report = out / "scores.json"
+            proposals = f" --proposals {self.root}/proposals" if method.proposals else ""
+            self.zoo(self.filled(EVAL, out) + proposals + f" --json {report}")
+            found = json.loads(report.read_text())
+            disk = {
+                "weights": size_of(out / "model.weights.h5"),
+                "kept": sum(size_of(path) for pattern in method.kept for path in out.glob(pattern)),
+            }
+            if method.proposals:
+                disk["kept"] += size_of(self.root / "proposals")
+            measured = {"map": found["map"], "ap": found["ap"], "image": found["seconds"] / found["images"]}
+            self.keep(name, {**self.done[name], **measured, "disk": disk})
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a file, or of all files in a folder."""
+    return path.stat().st_size if path.is_file() else sum(each.stat().st_size for each in path.rglob("*.*"))
+
+
+def tell(done: dict) -> str:
+    """The table, of what is there."""
+    rows, missing = [], []
+    for name, method in METHODS.items():
+        run = done.get(name, {})
+        if "map" not in run:
+            missing.append(method.title)
+            continue
+        propose = done["proposals test"]["seconds_per_image"] if method.proposals else 0.0
+        rows.append(
+            [
+                method.title,
+                f"**{run['map']:.3f}**",
+                *(f"{run['ap'][each]:.3f}" for each in CLASSES),
+                f"{run['seconds']['wall'] / 60:.1f} ({run['seconds']['processor'] / 60:.1f})",
+                f"{run['image']:.3f}",
+                f"{run['image'] + propose:.2f}",
+                f"{run['disk']['kept'] / 1e6:.1f}",
+                f"{run['disk']['weights'] / 1e6:.1f}",
+            ]
+        )
+    header = ["method", "mAP", *CLASSES, "training, minutes (of processor)", "s a picture", "with proposals"]
+    parts = [common.table([*header, "kept for training, MB", "weights, MB"], rows)]
+    if "proposals test" in done:
+        found = done["proposals test"]
+        parts.append(
+            f"Proposals: selective search, quality mode, {found['boxes']:.0f} boxes a picture in "
+            f"{found['seconds_per_image']:.2f} s on one core; recall at IoU .5 {found['recall']['0.5']:.3f}."
+        )
+    if missing:
+        parts.append(f"Not run yet: {', '.join(missing)}.")
+    return "\n\n".join(parts)
+
+
+def main() -> None:
+    parser = common.arguments(__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, default=Path("runs/baselines"), help="folder; results beside it")
+    parser.add_argument("--only", nargs="+", choices=tuple(METHODS), default=tuple(METHODS), help="methods to run")
+    parser.add_argument("--tell", action="store_true", help="run nothing; tell what is there")
+    args = parser.parse_args()
+    common.pin(args.cores)
+    bench = Bench(args.out)
+    for name in () if args.tell else args.only:
+        bench.method(name)
+    common.publish("baselines", tell(bench.done), args.write)
+
+
+if __name__ == "__main__":
+    main()
