@@ -74,7 +74,7 @@ def browser(tmp_path_factory):
 def give(browser, path):
     """Choose a file and wait for what the page says of it."""
     browser.find_element("id", "file").send_keys(str(path))
-    end = time.monotonic() + 20
+    end = time.monotonic() + 90
     while not (text := browser.find_element("id", "status").text).startswith(path.name) and time.monotonic() < end:
         if browser.find_element("id", "status").get_attribute("class") == "bad":
             break
@@ -168,7 +168,7 @@ def test_a_picture_that_is_dropped(browser):
     with served(Boxes()) as client:
         browser.get(client.address)
         browser.execute_script(drop)
-        end = time.monotonic() + 20
+        end = time.monotonic() + 90
         while "dropped.png" not in browser.find_element("id", "status").text and time.monotonic() < end:
             time.sleep(0.02)
         assert rows(browser) == ["dark 90%", "bright 80%"]
@@ -198,6 +198,35 @@ def test_what_is_wrong_is_said(browser, tmp_path):
         assert "20,000" in give(browser, text)
         assert give(browser, good).startswith("scene.png")
     assert "does not answer" in give(browser, text)
+
+
+class Fast(Boxes):
+    """Looks at proposals of others."""
+
+    def _read_metadata(self):
+        return super()._read_metadata()[:-1] + ', "proposals": {"most": 9}}'
+
+
+def test_a_model_that_looks_at_proposals(browser, tmp_path):
+    """The page has none: the server makes them, or the page says at once what is missing."""
+    path = tmp_path / "scene.png"
+    Image.new("RGB", (120, 90)).save(path)
+    with served(Fast(), propose=lambda image: np.array([[1, 2, 30, 40]])) as client:
+        browser.get(client.address)
+        assert "proposals by a function" in browser.find_element("id", "about").text
+        give(browser, path)
+        assert rows(browser) == ["dark 90%", "bright 80%"]
+    complaints(browser)  # of other tests
+    with served(Fast()) as client:
+        browser.get(client.address)
+        assert "with --proposals METHOD" in browser.find_element("id", "status").text
+        end = time.monotonic() + 90
+        browser.find_element("id", "file").send_keys(str(path))
+        while "has no 'proposals'" not in browser.find_element("id", "status").text and time.monotonic() < end:
+            time.sleep(0.02)
+        assert "has no 'proposals'" in browser.find_element("id", "status").text
+        (refused,) = complaints(browser)
+        assert "status of 400" in refused["message"]
 
 
 def test_a_classifier(browser, tmp_path):
