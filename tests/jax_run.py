@@ -48,8 +48,6 @@ def main(model_path: str, fast_path: str, inputs_path: str, outputs_path: str) -
     for i in range(2):
         for key, value in model.predict_on_batch(given["images"][i : i + 1]).items():
             out[f"found_{i}_{key}"] = value
-    found = model.predict_on_batch({"images": given["images"], "sizes": given["sizes"]})
-    out.update({f"found_padded_{key}": value for key, value in found.items()})
 
     other = under_conventions(model)
     for key, value in other.predict_on_batch({"images": given["images"], "sizes": given["sizes"]}).items():

@@ -7,11 +7,24 @@ import numpy as np
 import pytest
 
 import zoo
+from zoo.filling import shapes_of
 
 # Networks for ImageNet, which detectors are built on; those for CIFAR-10 have tests of their own.
 CLASSIFIERS = [name for name in zoo.list_models(task="classification") if "include_top" in zoo.info(name).options]
-# Fast R-CNNs, which share their backbones and head, are tested in test_fast_rcnn_models.py.
-DETECTORS = [name for name in zoo.list_models(task="detection") if not name.startswith("fast_rcnn_")]
+# Fast R-CNNs, SPPnets and R-CNNs, which share backbones and heads, are tested in test_fast_rcnn_models.py and
+# test_baseline_models.py.
+OTHERS = ("fast_rcnn_", "sppnet_", "rcnn_")
+DETECTORS = [name for name in zoo.list_models(task="detection") if not name.startswith(OTHERS)]
+# The same builder with more or fewer blocks as another backbone, which is looked at for all that depth does not change.
+DEPTHS = {
+    "vgg11": "vgg16",
+    "vgg13": "vgg16",
+    "vgg19": "vgg16",
+    "resnet34": "resnet18",
+    "resnet101": "resnet50",
+    "resnet152": "resnet50",
+}
+OTHER_DEPTHS = [name for name in DETECTORS if name.removeprefix("faster_rcnn_") in DEPTHS]
 
 
 def layers_of(*shapes: tuple[int, ...]) -> int:
@@ -109,10 +122,33 @@ def assert_same(a, b, tolerance: float = 1e-3) -> None:
     np.testing.assert_allclose(a.boxes, b.boxes, atol=0.1)
 
 
-def check_default_count(name: str) -> None:
-    count = zoo.get(name).count_params()
+def check_count(name: str, count: int) -> None:
     assert count == zoo.info(name).params
     assert name not in PUBLISHED or count == PUBLISHED[name]
+
+
+def check_static_shapes(raw: dict[str, object], count: int) -> None:
+    assert {key: tuple(value.shape) for key, value in raw.items()} == {
+        "boxes": (count, 100, 4),
+        "scores": (count, 100),
+        "classes": (count, 100),
+        "num_detections": (count,),
+    }
+
+
+def check_every_weight_learns(model) -> None:
+    x = {
+        "images": pictures()[0][None],
+        "sizes": np.array([[96, 128]], "int32"),
+        "image_id": np.array([3], "int32"),
+    }
+    y = {
+        "boxes": np.array([[[10, 10, 60, 60], [50, 20, 110, 90]]], "float32"),
+        "classes": np.array([[0, 2]], "int32"),
+    }
+    found = gradients(model, lambda: model.compute_loss(x, y, model(x, training=True), training=True))
+    dead = [path for path, size in found.items() if size == 0.0 and not path.endswith("conv/bias")]
+    assert not dead, f"no gradient reaches {dead}"
 
 
 def gradients(model, loss_of) -> dict[str, float]:
@@ -130,6 +166,7 @@ def gradients(model, loss_of) -> dict[str, float]:
 
 def test_every_backbone_has_its_detector():
     assert set(CLASSIFIERS) == {name for name in PUBLISHED if not name.startswith("faster_rcnn_")}
+    assert not DEPTHS.keys() & set(DEPTHS.values())
     assert {f"faster_rcnn_{name}" for name in CLASSIFIERS} <= set(DETECTORS)
 
 
@@ -165,10 +202,11 @@ def test_feature_extractor_names_its_stages_and_strides(name):
         zoo.get(name, include_top=False, stages=["conv9"])
 
 
-@pytest.mark.parametrize("name", DETECTORS)
+@pytest.mark.parametrize("name", [name for name in DETECTORS if name not in OTHER_DEPTHS])
 def test_detector(name, tmp_path):
     keras.utils.set_random_seed(0)
-    check_default_count(name)
+    # None of a hundred million weights is drawn to count them.
+    check_count(name, sum(map(math.prod, shapes_of(zoo.info(name).builder).values())))
     model = zoo.get(name, classes=NAMES, **small(name))
     sharpen(model)
 
@@ -185,28 +223,8 @@ def test_detector(name, tmp_path):
     for found, before in zip(model.detect([*images, images[0]], batch_size=2), [*alone, alone[0]], strict=True):
         assert_same(found, before)
 
-    # Static shapes from one call.
-    raw = model.predict_on_batch(np.stack([images[0], images[0]]))
-    assert {key: value.shape for key, value in raw.items()} == {
-        "boxes": (2, 100, 4),
-        "scores": (2, 100),
-        "classes": (2, 100),
-        "num_detections": (2,),
-    }
-
-    # Backward: every trainable weight learns.
-    x = {
-        "images": images[0][None],
-        "sizes": np.array([[96, 128]], "int32"),
-        "image_id": np.array([3], "int32"),
-    }
-    y = {
-        "boxes": np.array([[[10, 10, 60, 60], [50, 20, 110, 90]]], "float32"),
-        "classes": np.array([[0, 2]], "int32"),
-    }
-    found = gradients(model, lambda: model.compute_loss(x, y, model(x, training=True), training=True))
-    dead = [path for path, size in found.items() if size == 0.0 and not path.endswith("conv/bias")]
-    assert not dead, f"no gradient reaches {dead}"
+    check_static_shapes(model.predict_on_batch(np.stack([images[0], images[0]])), 2)
+    check_every_weight_learns(model)
 
     # Saved and loaded, both ways.
     model.save(tmp_path / "model.keras")
@@ -219,3 +237,12 @@ def test_detector(name, tmp_path):
     other = zoo.get(name, classes=NAMES, **small(name))
     other.load_weights(tmp_path / "model.weights.h5")
     assert_same(other.detect(images[1]), alone[1])
+
+
+@pytest.mark.parametrize("name", OTHER_DEPTHS)
+def test_detector_of_another_depth(name):
+    keras.utils.set_random_seed(0)
+    model = zoo.get(name, **SMALL)  # nothing of which the number of parameters depends on
+    check_count(name, model.count_params())
+    check_static_shapes(model(pictures()[0][None]), 1)
+    check_every_weight_learns(model)
