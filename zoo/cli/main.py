@@ -17,6 +17,7 @@ from zoo.cli import (
     export,
     launch,
     models,
+    plan,
     proposals,
     serve,
     train,
@@ -33,6 +34,7 @@ _EXAMPLES = """examples:
   zoo eval --data VOC_FOLDER --split test --weights runs/cells
   zoo proposals --data VOC_FOLDER --split trainval --method selective-fast --out proposals
   zoo compress runs/voc runs/small --energy .9      thinner dense layers
+  zoo plan --model NAME --step-time .25 --bandwidth 25    what more devices would bring
   zoo export runs/cells cells.onnx                  for other programs, compared with the model
   zoo serve                                         the shipped detector on http://127.0.0.1:8501/
 
@@ -54,6 +56,7 @@ def build_parser() -> argparse.ArgumentParser:
         models,
         detect,
         train,
+        plan,
         launch,
         evaluate,
         data_commands,
