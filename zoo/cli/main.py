@@ -20,6 +20,7 @@ from zoo.cli import (
     plan,
     proposals,
     serve,
+    svm,
     train,
 )
 from zoo.cli.console import import_tensorflow_quietly, warn
@@ -63,6 +64,7 @@ def build_parser() -> argparse.ArgumentParser:
         proposals,
         doctor,
         compress,
+        svm,
         convert,
         export,
         serve,

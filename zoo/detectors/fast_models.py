@@ -29,6 +29,7 @@ def assemble(
     box_weight: float = 1.0,
     bbox: str = "multi",
     refine: bool = True,
+    scoring: str = "softmax",
     use_difficult: bool = False,
     max_detections: int = 100,
     train_from: str | None = None,
@@ -52,6 +53,8 @@ def assemble(
         box_weight: lambda, the weight of the box loss.
         bbox: ``"multi"``, boxes are regressed, which is learnt with the classification; or ``"none"``.
         refine: whether boxes are regressed at test (table 6).
+        scoring: ``"svm"`` for the margins of support vector machines in place of the softmax (table 8), which
+            :func:`zoo.training.svm.train_svms` makes of a trained model.
         use_difficult: train on objects marked difficult.
         max_detections: D.
         train_from: name of the first layer that is trained; earlier ones are frozen (section 4.5: ``"conv3_1"`` for
@@ -82,6 +85,7 @@ def assemble(
         box_weight=box_weight,
         bbox=bbox,
         refine=refine,
+        scoring=scoring,
         use_difficult=use_difficult,
         max_detections=max_detections,
         convention=convention,

@@ -11,6 +11,7 @@ from zoo.detectors.preprocessing import Preprocessing
 from zoo.detectors.roi_detector import LAST_PIXEL, RoIDetector, check_choice, number_of, sides, sizes_of
 from zoo.heads import boxes as box_math
 from zoo.heads import losses
+from zoo.heads.postprocess import SCORINGS
 from zoo.heads.pyramid import nearest_level, stack_maps
 from zoo.heads.target_statistics import denormalised, normalised
 from zoo.heads.targets import roi_targets
@@ -40,6 +41,8 @@ class FastRCNN(NormalisedTargets, RoIDetector):
         bbox: ``"multi"``, a regression of boxes class by class, trained with the classification; or ``"none"``.
         refine: whether boxes are regressed at test; without it a detection is a proposal (table 6).
         stage: what is trained, see :meth:`set_stage`.
+        scoring: ``"softmax"``; or ``"svm"``, the class layer holds support vector machines (table 8), see
+            :func:`zoo.training.svm.train_svms` and :func:`zoo.heads.postprocess.class_scores`.
         use_difficult: train on objects marked difficult.
         score_threshold: detections below it are dropped.
         nms_iou: NMS threshold within a class.
@@ -64,7 +67,7 @@ class FastRCNN(NormalisedTargets, RoIDetector):
 
     PLAIN = (
         *RoIDetector.PLAIN,
-        *("scales", "proposals", "background_from", "box_weight", "bbox", "refine", "stage"),
+        *("scales", "proposals", "background_from", "box_weight", "bbox", "refine", "stage", "scoring"),
     )
 
     def __init__(
@@ -76,7 +79,7 @@ class FastRCNN(NormalisedTargets, RoIDetector):
         *,
         scales: Sequence[int] = (),
         stride: int = 16,
-        pool_size: int = 7,
+        pool_size: int | Sequence[int] = 7,
         proposals: int = 2000,
         head_samples: int = 64,
         head_foreground: float = 0.25,
@@ -85,6 +88,7 @@ class FastRCNN(NormalisedTargets, RoIDetector):
         bbox: str = "multi",
         refine: bool = True,
         stage: str = "joint",
+        scoring: str = "softmax",
         use_difficult: bool = False,
         score_threshold: float = 0.05,
         nms_iou: float = 0.3,
@@ -94,6 +98,7 @@ class FastRCNN(NormalisedTargets, RoIDetector):
     ):
         check_choice("convention", convention, CONVENTIONS)
         check_choice("bbox", bbox, ("multi", "none"))
+        check_choice("scoring", scoring, SCORINGS)
         if proposals < 1:
             raise ValueError(f"proposals is at least 1, got {proposals}")
         super().__init__(
@@ -113,7 +118,7 @@ class FastRCNN(NormalisedTargets, RoIDetector):
         )
         self.scales, self.proposals = tuple(int(side) for side in scales), int(proposals)
         self.background_from, self.box_weight = background_from, box_weight
-        self.bbox, self.refine = bbox, bool(refine)
+        self.bbox, self.refine, self.scoring = bbox, bool(refine), scoring
         self._deltas_inclusive = convention == "caffe"
         self.pyramid = [_at_scale(preprocessing, short) for short in self.scales]
         boxes = bbox == "multi"
@@ -159,12 +164,7 @@ class FastRCNN(NormalisedTargets, RoIDetector):
                 "(B, P, 4). model.detect(images) finds them itself; zoo.datasets.pipeline.Batches reads them"
             )
         images, given, wanted = (inputs.get(key) for key in ("images", "sizes", "prepared_sizes"))
-        scales = self.pyramid if self.pyramid and wanted is None else [self.preprocessing]
-        maps, ratios = [], []
-        for scale in scales:
-            prepared, _, ratio = scale(images, given, wanted)
-            maps.append(self.extractor(prepared, training=training and self.stage != "box"))
-            ratios.append(ratio)
+        maps, ratios = self._maps(images, given, wanted, training)
         proposals = ops.cast(inputs["proposals"], "float32")
         batch, count = ops.shape(proposals)[:2]
         original = ops.cast(sizes_of(images) if given is None else given, "float32")
@@ -178,11 +178,21 @@ class FastRCNN(NormalisedTargets, RoIDetector):
             proposals = proposals - ops.convert_to_tensor(LAST_PIXEL)
         return {
             "features": maps,
-            "ratios": ops.stack(ratios),
+            "ratios": ratios,
             "proposals": ops.where(real[..., None], proposals, 0.0),
             "proposal_scores": ops.where(real, 1.0, -1.0),
             "original_sizes": original,
         }
+
+    def _maps(self, images, given, wanted, training: bool):
+        """L feature maps of images of sizes ``given``, and prepared by original height and width ``(L, B, 2)``."""
+        scales = self.pyramid if self.pyramid and wanted is None else [self.preprocessing]
+        maps, ratios = [], []
+        for scale in scales:
+            prepared, _, ratio = scale(images, given, wanted)
+            maps.append(self.extractor(prepared, training=training and self.stage != "box"))
+            ratios.append(ratio)
+        return maps, ops.stack(ratios)
 
     def _pool(self, raw: dict, rois, training: bool = False):
         """Pooled features of ``rois (B, R, 4)`` in original pixels."""
@@ -210,10 +220,16 @@ class FastRCNN(NormalisedTargets, RoIDetector):
             logits, deltas, rois, scores = (_filled_up(part, self.proposals, value) for part, value in parts)
         # With py-faster-rcnn's deltas a box that is not moved would grow by a pixel; the releases leave it as it is.
         widths = self._deltas_inclusive and refined
-        return self._found(logits, deltas, rois, scores, raw["original_sizes"], ONE, deltas_plus_one=widths)
+        about = {"deltas_plus_one": widths, "scoring": self.scoring}
+        return self._found(logits, deltas, rois, scores, raw["original_sizes"], ONE, **about)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """The multi-task loss (section 2.3, equation 1), or one task's; each is also kept as a metric."""
+        if self.scoring == "svm":
+            raise ValueError(
+                f"{self.name} scores classes by support vector machines, which a softmax loss would spoil: train the "
+                "model that they were made for, and make them anew (zoo svm)"
+            )
         if "features" not in y_pred:
             # Validation: the detections in y_pred do not hold what the losses need.
             y_pred = self._look(x, training=False)
