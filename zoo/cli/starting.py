@@ -84,10 +84,17 @@ def find_start(args: argparse.Namespace) -> Start:
 
 def tell_frozen(start: Start, train_from: str | None) -> None:
     """Warn where layers are frozen that have never been trained."""
-    if train_from is not None and start.weights is None:
+    if start.weights is not None:
+        return
+    if train_from is not None:
         warn(
             f"note: train_from={train_from!r}: the weights of what it freezes are random; start from trained ones with "
             "--init-from, or train all with --train-from all"
+        )
+    elif start.model.startswith("sppnet_"):
+        warn(
+            "note: an SPPnet's convolutions are fixed, and these are random; start from trained ones with --init-from, "
+            "or train some with --option train_from=LAYER"
         )
 
 

@@ -34,7 +34,7 @@ class RoIDetector(keras.Model):
         preprocessing: Preprocessing,
         *,
         stride: int,
-        pool_size: int,
+        pool_size: int | Sequence[int],
         head_samples: int,
         head_foreground: float,
         use_difficult: bool,
@@ -51,7 +51,8 @@ class RoIDetector(keras.Model):
         self.classes = tuple(classes)
         if not self.classes or len(set(self.classes)) != len(self.classes):
             raise ValueError(f"a detector needs one or more distinct class names, got {self.classes}")
-        self.stride, self.pool_size = int(stride), int(pool_size)
+        self.stride = int(stride)
+        self.pool_size = int(pool_size) if np.ndim(pool_size) == 0 else tuple(int(side) for side in pool_size)
         self.head_samples, self.head_foreground = head_samples, head_foreground
         self.use_difficult = use_difficult
         self.score_threshold, self.nms_iou = score_threshold, nms_iou
@@ -64,7 +65,7 @@ class RoIDetector(keras.Model):
         """Make RoI pooling, the box head, the counter of steps and the means of what is measured in training."""
         # One more than strides make: Caffe's padded pools give AlexNet's map a further cell.
         max_cells = -(-self.preprocessing.long // self.stride) + 1
-        self.roi_pool = RoIMaxPool(self.pool_size, self.stride, max_cells, clipped=True, name="roi_pool")
+        self.roi_pool = self._make_pool(max_cells)
         self.head = BoxHead(body, len(self.classes), boxes, name="head")
         # Seeds the sampling; saved with the weights, so that a resumed training goes on with the same samples.
         self.sampling_step = self.add_weight(
@@ -77,12 +78,16 @@ class RoIDetector(keras.Model):
         )
         self.trackers = {key: keras.metrics.Mean(name=key) for key in metrics}
 
+    def _make_pool(self, max_cells: int) -> keras.layers.Layer:
+        """The layer from a feature map of up to ``max_cells`` a side, and RoIs, to what the body takes."""
+        return RoIMaxPool(self.pool_size, self.stride, max_cells, clipped=True, name="roi_pool")
+
     def build(self, input_shape=None):
         """Create all weights at once: they do not depend on the images' size."""
         if self.built:
             return
         self.roi_pool.built = True
-        self.head.build((None, None, self.pool_size, self.pool_size, self.extractor.output_shape[-1]))
+        self.head.build((None, None, *self.head.body.input_shape[1:]))
         self.built = True
 
     def _ground_truth(self, x, y):
