@@ -24,6 +24,7 @@ def register_detector(
     source: str,
     defaults: Mapping[str, object],
     base: str = "",
+    preprocessing: str = "",
 ) -> Callable[..., keras.Model]:
     """Register a detector, and give its builder.
 
@@ -37,6 +38,7 @@ def register_detector(
         source: where its constants come from.
         defaults: where an option's default is another one here.
         base: the classifier that it is built on, where its name does not tell.
+        preprocessing: what it does to images, where that is not Fast R-CNN's.
     """
     signature = _signature(assemble, backbone, defaults)
 
@@ -58,7 +60,7 @@ def register_detector(
         summary=summary,
         params=params,
         input="RGB 0-255, any size",
-        preprocessing=Preprocessing().describe(),
+        preprocessing=preprocessing or Preprocessing().describe(),
         source=source,
         weights=shipped_weights(name) + published_weights(name),
         base=base,

@@ -94,7 +94,8 @@ def evaluate(
     found: list[Detections] = []
     seconds = 0.0
     # A bounded number of images in memory, several batches of them: the model groups them by size.
-    piece = max(16, 4 * batch_size)
+    # Of a slow model progress is told after each batch.
+    piece = batch_size if getattr(model, "slow", False) else max(16, 4 * batch_size)
     for start in range(0, len(dataset), piece):
         indices = range(start, min(start + piece, len(dataset)))
         images = [dataset.image(index) for index in indices]
