@@ -20,15 +20,30 @@ from pathlib import Path
 import common
 
 # Pictures at half their size, and heads to match, as in peer_training.py.
-NETWORK = "--option short=240 --option long=320 --option head_units=256"
-FASTER = f'--model faster_rcnn_resnet18 {NETWORK} --option "anchor_sizes=(12,24,48,96)" --option rpn_channels=128'
-SCHEDULE = "--lr 0.01 --schedule cosine --clipnorm 10 --train-from all --cache --no-tensorboard --quiet"
+SMALL = {"head": "fc", "head_units": 256}
+PICTURES = {"short": 240, "long": 320}
+ANCHORS = {"anchor_sizes": (12, 24, 48, 96), "rpn_channels": 128}
+OPTIONS = {
+    "rcnn": {**SMALL, "side": 64, "context": 4},
+    "sppnet": {**SMALL, **PICTURES},
+    "fast_rcnn": {**SMALL, **PICTURES},
+    "faster_rcnn": {**SMALL, **PICTURES, **ANCHORS},
+}
+# What is new in each: the rest comes from the detector of digits that ships, as there is no ImageNet here.
+SOURCE, NEW = ("faster_rcnn_resnet18", "digits"), ("rpn/", "head/", "sampling_step", "box_")
 STEPS = 600
-DATA = "--data {data} --split trainval --val-split none"
+TRAIN = "train --data {data} --split trainval --val-split none"
+SCHEDULE = "--lr 0.01 --schedule cosine --clipnorm 10 --cache --no-tensorboard --quiet"
+PROPOSALS = "--proposals {root}/proposals"
 CLASSES = ("Platelets", "RBC", "WBC")
-# Convolutions and dense layers come from the detector of digits that ships: there is no ImageNet here.
-SOURCE = "faster_rcnn_resnet18", "digits"
-MODELS = {"fast": "fast_rcnn_resnet18", "faster": "faster_rcnn_resnet18"}
+
+
+def network(kind: str, **more: object) -> str:
+    """The options of ``zoo train`` that name the model and what it starts with."""
+    options = {**OPTIONS[kind], **more}
+    words = [f"--model {kind}_resnet18 --init-from {{root}}/start-{kind}.weights.h5"]
+    words += [f"--option {shlex.quote(f'{name}={value}'.replace(' ', ''))}" for name, value in options.items()]
+    return " ".join(words)
 
 
 @dataclass(frozen=True)
@@ -50,18 +65,29 @@ class Method:
 
 
 METHODS = {
+    "rcnn": Method(
+        "R-CNN, SVMs and ridge regression",
+        (
+            f"{TRAIN} {network('rcnn')} {PROPOSALS} --steps {STEPS} --batch 2 {SCHEDULE} --out {{out}}-fine",
+            f"svm --data {{data}} --split trainval --weights {{out}}-fine {PROPOSALS} --most-proposals 300 "
+            "--fit svms boxes --out {out}",
+        ),
+        proposals=True,
+    ),
+    "sppnet": Method(
+        "SPPnet",
+        (f"{TRAIN} {network('sppnet')} {PROPOSALS} --steps {STEPS} --batch 2 {SCHEDULE} --out {{out}}",),
+        proposals=True,
+    ),
     "fast": Method(
         "Fast R-CNN",
-        (
-            f"train {DATA} --model fast_rcnn_resnet18 {NETWORK} --init-from {{root}}/start-fast.weights.h5 "
-            f"--proposals {{root}}/proposals --steps {STEPS} --batch 2 {SCHEDULE} --out {{out}}",
-        ),
+        (f"{TRAIN} {network('fast_rcnn')} {PROPOSALS} --steps {STEPS} --batch 2 {SCHEDULE} --out {{out}}",),
         proposals=True,
     ),
     "alternating": Method(
         "Faster R-CNN, 4-step alternating",
         (
-            f"train {DATA} {FASTER} --option head_samples=128 --init-from {{root}}/start-faster.weights.h5 "
+            f"{TRAIN} {network('faster_rcnn', head_samples=128)} --train-from all "
             f"--alternating {STEPS} {STEPS // 2} {SCHEDULE} --out {{out}}",
         ),
         proposals=False,
@@ -69,10 +95,7 @@ METHODS = {
     ),
     "joint": Method(
         "Faster R-CNN, joint",
-        (
-            f"train {DATA} {FASTER} --option head_samples=64 --init-from {{root}}/start-faster.weights.h5 "
-            f"--steps {STEPS} --batch 2 {SCHEDULE} --out {{out}}",
-        ),
+        (f"{TRAIN} {network('faster_rcnn', head_samples=64)} --steps {STEPS} --batch 2 {SCHEDULE} --out {{out}}",),
         proposals=False,
     ),
 }
@@ -129,22 +152,21 @@ class Bench:
 
     def start(self) -> None:
         """Weights that all start from: networks of the digits' detector, new last layers."""
-        if all((self.root / f"start-{kind}.weights.h5").is_file() for kind in MODELS):
+        if all((self.root / f"start-{kind}.weights.h5").is_file() for kind in OPTIONS):
             return
         import keras
+        import numpy as np
 
         import zoo
-        from zoo.weights_io import save_weights_file
+        from zoo.weights_io import save_weights_file, weight_names
 
-        source = zoo.get(*SOURCE)
-        for kind, name in MODELS.items():
+        source = weight_names(zoo.get(*SOURCE))
+        for kind, options in OPTIONS.items():
             keras.utils.set_random_seed(0)
-            options = {"short": 240, "long": 320, "head_units": 256}
-            if kind == "faster":
-                options |= {"anchor_sizes": (12, 24, 48, 96), "rpn_channels": 128}
-            model = zoo.get(name, classes=CLASSES, **options)
-            model.extractor.set_weights(source.extractor.get_weights())
-            model.head.body.set_weights(source.head.body.get_weights())
+            model = zoo.get(f"{kind}_resnet18", classes=CLASSES, **options)
+            for name, variable in weight_names(model).items():
+                if name in source and not name.startswith(NEW):
+                    variable.assign(np.asarray(source[name]))
             save_weights_file(model, self.root / f"start-{kind}.weights.h5", meta=model.zoo_meta)
 
     def method(self, name: str) -> None:
@@ -155,7 +177,8 @@ class Bench:
         self.start()
         if name not in self.done:
             # What a stopped command has left would make the next one shorter.
-            shutil.rmtree(out, ignore_errors=True)
+            for folder in self.root.glob(f"{name}*"):
+                shutil.rmtree(folder)
             parts = [self.zoo(self.filled(words, out)) for words in method.train]
             seconds = {kind: sum(part[kind] for part in parts) for kind in ("wall", "processor")}
             self.keep(name, {"seconds": seconds})

@@ -23,9 +23,13 @@ OPTIONS = {
     "head_samples": 64,
     "train_proposals": 300,
 }
-STEPS, BATCH, WARMUP = 730, 2, 40
+STEPS, BATCH, WARMUP = 400, 2, 20
 RECIPE = {"learning_rate": 0.01, "schedule": "cosine", "clipnorm": 10.0, "warmup_steps": WARMUP}
 CHECKED_STEPS, CHECKED_PICTURES = 3, 4
+
+
+# What is new in the start weights: the rest is the digits' detector's, so that few steps suffice.
+NEW = ("rpn/", "head/")
 
 
 def build(seed: int):
@@ -89,11 +93,15 @@ def prepare(args) -> None:
             boxes[row, : len(sample)], classes[row, : len(sample)] = sample.boxes, sample.classes
         images = np.stack([source.image(row) for row in range(len(source))])
         np.savez(args.folder / f"data-{name}.npz", images=images, boxes=boxes, classes=classes)
+    import zoo
+
+    known = arrays_of(zoo.get(MODEL, "digits"))
     for seed in SEEDS:
-        model = build(seed)
-        np.savez(args.folder / f"start-{seed}.npz", **arrays_of(model))
+        own = arrays_of(build(seed))
+        mixed = {name: array if name.startswith(NEW) else known[name] for name, array in own.items()}
+        np.savez(args.folder / f"start-{seed}.npz", **mixed)
     # Last: where it is, all is.
-    (args.folder / "settings.json").write_text(json.dumps(described(model), indent=2) + "\n")
+    (args.folder / "settings.json").write_text(json.dumps(described(build(0)), indent=2) + "\n")
     common.report(args.report, done=True)
 
 
@@ -162,7 +170,6 @@ def check(args) -> None:
 
     from zoo.heads.sampling import uniform
     from zoo.training.optimizer import make_optimizer
-    from zoo.training.schedule import WarmupDecay
     from zoo.weights_io import weight_names
 
     args.seed = 0
@@ -183,8 +190,6 @@ def check(args) -> None:
     names = {name: variable for name, variable in weight_names(model).items() if name != "sampling_step"}
     results = {f"gradient/{name}": np.asarray(of[variable.path]) for name, variable in names.items()}
     results |= {"logits": np.asarray(raw["rpn_logits"]), "deltas": np.asarray(raw["rpn_deltas"])}
-    for row, scores in enumerate(np.asarray(raw["proposal_scores"])):
-        results[f"proposals/{row}"] = np.asarray(raw["proposals"])[row][scores >= 0]
     # The steps are counted from 1.
     counts = {"rpn": len(raw["anchors"]), "roi": model.train_proposals[1] + classes.shape[1]}
     given = {
@@ -193,13 +198,15 @@ def check(args) -> None:
         )
         for kind, salt in (("rpn", 1), ("roi", 2))
     }
-    np.savez(args.folder / "check-given.npz", indices=indices, **given)
     model.sampling_step.assign(0)
-    # Keras decays weights outside of the momentum and PyTorch inside it: without decay the two are the same.
-    plain = recipe(0, weight_decay=0.0)
-    schedule = WarmupDecay(plain.learning_rate, STEPS, WARMUP, plain.schedule, plain.drops)
-    model.compile(optimizer=make_optimizer(model, plain, schedule), jit_compile=False)
+    # Keras decays weights outside of the momentum, whose sum holds the learning rates of their times; PyTorch does
+    # neither. Without decay, and at one rate, the two are the same.
+    optimizer = make_optimizer(model, recipe(0, weight_decay=0.0), train_child.CHECKED_RATE)
+    model.compile(optimizer=optimizer, jit_compile=False)
     for step in range(CHECKED_STEPS):
+        raw = model(x, training=True)
+        for row, scores in enumerate(np.asarray(raw["proposal_scores"])):
+            given[f"proposals/{step}/{row}"] = np.asarray(raw["proposals"])[row][scores >= 0]
         for tracker in model.trackers.values():
             tracker.reset_state()
         model.train_on_batch(x, y)
@@ -207,6 +214,7 @@ def check(args) -> None:
             results[f"loss/{step}/{name}"] = np.float32(model.trackers[name].result())
     results |= {f"after/{name}": np.asarray(variable) for name, variable in names.items()}
     np.savez(args.folder / "check-zoo.npz", **results)
+    np.savez(args.folder / "check-given.npz", indices=indices, **given)
     common.report(args.report, detections=trained(args))
 
 

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 JOBS = ("prepare", "train", "speed", "check")
+CHECKED_RATE = 0.001  # learning rate of the steps that are compared
 
 
 def arguments(description: str) -> argparse.Namespace:

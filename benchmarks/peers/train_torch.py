@@ -48,7 +48,7 @@ class Detector:
             ]
         return features, logits, deltas, found
 
-    def losses(self, images, boxes, classes, chances) -> tuple[dict[str, torch.Tensor], tuple]:
+    def losses(self, images, boxes, classes, chances, given=None) -> tuple[dict[str, torch.Tensor], tuple]:
         """The four losses, and what the RPN gave.
 
         Args:
@@ -63,6 +63,7 @@ class Detector:
         factor = torch.tensor([self.size[1] / images.shape[2], self.size[0] / images.shape[1]] * 2)
         parts, samples = [], []
         for row, (proposals, _) in enumerate(found):
+            proposals = proposals if given is None else given[row]
             own, label = torch.from_numpy(boxes[row]) * factor, torch.from_numpy(classes[row]).long()
             of_anchors, of_rois = chances[row](len(proposals))
             number, share = settings["head_samples"], settings["head_foreground"]
@@ -103,16 +104,17 @@ class Detector:
 
 
 class Trainer:
-    """SGD with momentum, weight decay of what is no vector, clipping, warm-up and half a cosine."""
+    """SGD with momentum, weight decay of what is no vector, clipping, warm-up and half a cosine.
 
-    def __init__(self, detector: Detector, decay: bool = True):
-        self.detector, settings = detector, detector.settings
+    With ``constant``, at that learning rate and without decay.
+    """
+
+    def __init__(self, detector: Detector, constant: float | None = None):
+        self.detector, self.constant, settings = detector, constant, detector.settings
+        decay = settings["weight_decay"] if constant is None else 0.0
         parameters = list(detector.networks.parameters())
         groups = [
-            {
-                "params": [each for each in parameters if each.ndim > 1],
-                "weight_decay": settings["weight_decay"] * decay,
-            },
+            {"params": [each for each in parameters if each.ndim > 1], "weight_decay": decay},
             {"params": [each for each in parameters if each.ndim == 1], "weight_decay": 0.0},
         ]
         self.optimizer = torch.optim.SGD(groups, lr=1.0, momentum=settings["momentum"])
@@ -120,14 +122,16 @@ class Trainer:
 
     def rate(self) -> float:
         """The learning rate of this step."""
+        if self.constant is not None:
+            return self.constant
         settings = self.detector.settings
         warm = min(1.0, (self.step + 1) / (settings["warmup"] + 1))
         cosine = (1 + math.cos(math.pi * self.step / settings["steps"])) / 2
         return settings["learning_rate"] * warm * (settings["rate_end"] + (1 - settings["rate_end"]) * cosine)
 
-    def train(self, images, boxes, classes, chances) -> dict[str, float]:
+    def train(self, images, boxes, classes, chances, given=None) -> dict[str, float]:
         """One step; gives its losses."""
-        losses, _ = self.detector.losses(images, boxes, classes, chances)
+        losses, _ = self.detector.losses(images, boxes, classes, chances, given)
         self.optimizer.zero_grad()
         sum(losses.values()).backward()
         nn.utils.clip_grad_norm_(self.detector.networks.parameters(), self.detector.settings["clipnorm"])
@@ -224,16 +228,21 @@ def check(args) -> None:
             for row in range(len(classes))
         ]
 
+    def proposals(number: int):
+        # Ours, in our order: scores that are equal but for rounding may come in another, and other numbers go to them.
+        return [torch.from_numpy(given[f"proposals/{number}/{row}"]) for row in range(len(classes))]
+
     batch = np.stack(images), boxes, classes
-    losses, (logits, deltas, found) = detector.losses(*batch, chances(0))
+    losses, (logits, deltas, found) = detector.losses(*batch, chances(0), proposals(0))
     sum(losses.values()).backward()
     parameters = detector.networks.parameters_by_name()
     results = {f"gradient/{name}": each.grad.numpy().copy() for name, each in parameters.items()}
     results |= {"logits": logits.detach().numpy(), "deltas": deltas.detach().numpy()}
-    results |= {f"proposals/{row}": boxes.numpy() for row, (boxes, _) in enumerate(found)}
-    trainer = Trainer(detector, decay=False)
+    own = {f"proposals/0/{row}": boxes.numpy() for row, (boxes, _) in enumerate(found)}
+    np.savez(args.folder / "check-proposals.npz", **own)
+    trainer = Trainer(detector, train_child.CHECKED_RATE)
     for number in range(len(given["chance_rpn"])):
-        for name, value in trainer.train(*batch, chances(number)).items():
+        for name, value in trainer.train(*batch, chances(number), proposals(number)).items():
             results[f"loss/{number}/{name}"] = np.float32(value)
     results |= {f"after/{name}": each.detach().numpy() for name, each in parameters.items()}
     np.savez(args.folder / "check-torch.npz", **results)
