@@ -1,6 +1,7 @@
 """Trains by Downpour on two workers and two parameter servers of this process; prints as JSON what came of it.
 
-Beside it what NumPy makes of the same model, a softmax of one layer, in the same order.
+Beside it what NumPy makes of the same model, a softmax of one layer, in the same order. Then a Faster R-CNN, layers of
+the size that is spread over servers, and what ``zoo train`` calls.
 """
 
 import json
@@ -12,9 +13,20 @@ import numpy as np
 from scipy.special import softmax
 
 sys.path.insert(0, str(Path(__file__).parent))
+from sandblaster_problem import colour_net
 from server_cluster import parameter_servers
+from test_train_classifier import data as colours
+from tiny import tiny_detector
 
-from zoo.distribute.downpour import _unit, train_downpour
+import zoo
+from zoo.datasets.digits import digit_scenes
+from zoo.datasets.pipeline import Batches
+from zoo.distribute.downpour import train_downpour
+from zoo.distribute.downpour_data import unit_of
+from zoo.distribute.downpour_rules import Rule
+from zoo.distribute.downpour_run import fit_downpour
+from zoo.distribute.observer import Observer
+from zoo.distribute.parameter_servers import bytes_of_servers
 from zoo.distribute.sandblaster_model import Objective
 from zoo.distribute.sandblaster_servers import ServerValues
 
@@ -32,21 +44,24 @@ def model():
     return made
 
 
-def by_hand(rule, rate, n_push, n_fetch, steps):
+def by_hand(rule, rate, n_push, n_fetch, steps, decay=0.0, clip=np.inf, bias_rate=1.0):
     """Downpour with one worker, bias as the last row."""
     servers, squares, pushed = ORIGIN.astype(float), np.zeros((6, 3)), np.zeros((6, 3))
+    rates = np.array([1.0] * 5 + [bias_rate])[:, None]
     for step in range(steps):
         if step % n_fetch == 0:
             own, own_squares, now = servers.copy(), squares.copy(), rate(step)
-        x, labels = data[_unit(step, len(data), 0)]
+        x, labels = data[unit_of(step, len(data), 0)]
         x = np.hstack([x, np.ones((8, 1))])
         gradient = x.T @ (softmax(x @ own, axis=1) - np.eye(3)[labels]) / 8
+        gradient *= min(1.0, clip / np.sqrt((gradient**2).sum()))
+        gradient[:5] += decay * own[:5]
         own_squares += gradient**2
-        own -= now * gradient / (np.sqrt(own_squares) if rule == "adagrad" else 1)
+        own -= now * rates * gradient / (np.sqrt(own_squares) if rule == "adagrad" else 1)
         pushed += gradient
         if (step + 1) % n_push == 0:
             squares += pushed**2
-            servers -= now * pushed / (np.sqrt(squares) if rule == "adagrad" else 1)
+            servers -= now * rates * pushed / (np.sqrt(squares) if rule == "adagrad" else 1)
             pushed[:] = 0
     return servers
 
@@ -67,6 +82,9 @@ for rule, n_push, n_fetch in (("sgd", 1, 1), ("adagrad", 2, 2), ("adagrad", 1, 4
     found, rows = trained(learning_rate=0.1, rule=rule, n_push=n_push, n_fetch=n_fetch)
     expected = by_hand(rule, lambda step: 0.1, n_push, n_fetch, 8)
     report[f"{rule} {n_push} {n_fetch}"] = float(np.abs(found - expected).max())
+found_all, _ = trained(learning_rate=0.1, rule=Rule("sgd", 0.1, 0.3, 2.0), n_fetch=2)
+expected = by_hand("sgd", lambda step: 0.1, 1, 2, 8, decay=0.1, clip=0.3, bias_rate=2.0)
+report["decay, clipping, biases"] = float(np.abs(found_all - expected).max())
 report["rows"] = [[row.steps, row.staleness] for row in rows]
 report["moved"] = float(np.abs(found - ORIGIN).max())
 
@@ -85,7 +103,98 @@ try:
 except ValueError as error:
     report["damaged"] = str(error)
 
-rows = train_downpour(half, data, strategy, steps=48, every=12, learning_rate=0.1)
+
+class Told(Observer):
+    """Keeps all that it is told."""
+
+    def __init__(self):
+        self.pushes, self.servers, self.reads = [], {}, 0
+
+    def placed(self, *, servers):
+        self.servers = servers
+
+    def waited(self, *, seconds):
+        self.reads += 1
+
+    def pushed(self, **told):
+        self.pushes.append(told)
+
+
+told = Told()
+rows = train_downpour(half, data, strategy, steps=48, every=12, learning_rate=0.1, observer=told)
 report["apart"] = [[row.steps, row.loss, row.staleness] for row in rows]
+report["pushed"] = {name: sum(each[name] for each in told.pushes) for name in ("steps", "examples")}
+report["pushed"]["workers"] = sorted({each["worker"] for each in told.pushes})
+report["seconds"] = {name: [each[name] for each in told.pushes] for name in ("fetch", "compute", "push")}
 report["shards"] = [len(getattr(each, "variables", [each])) for each in ServerValues(Objective(half), strategy).values]
+
+# Layers such as VGG's fc6 and fc7, a hundredth as large: servers get whole rows of both, and alike many.
+wide = keras.Sequential([keras.Input((96,)), keras.layers.Dense(64), keras.layers.Dense(64, use_bias=False)])
+wide.compile(loss="mean_squared_error")
+values = ServerValues(Objective(wide), strategy).values
+report["wide"] = [[list(part.shape) for part in getattr(each, "variables", [each])] for each in values]
+report["bytes"] = bytes_of_servers(values)
+
+
+class Asked:
+    """Batches that remember which were asked for."""
+
+    steps_per_epoch = 3
+
+    def __init__(self):
+        self.asked = []
+
+    def batch(self, epoch, step):
+        self.asked.append([epoch, step])
+        return data[step]
+
+
+asked = Asked()
+train_downpour(model(), asked, strategy, steps=7, every=3, observer=(told := Told()))
+report["asked"] = asked.asked
+report["told"] = [told.servers, told.reads]
+
+# A Faster R-CNN; all pictures padded to one size, so that its steps are traced once.
+scenes = digit_scenes("train", 8)
+detector = tiny_detector(scenes.classes)
+detector.compile()
+batches = Batches(scenes, 2, flip=False, short=64, long=96, pad_multiple=96)
+rows = train_downpour(detector, batches, strategy, steps=24, every=4, learning_rate=0.01)
+report["detector"] = [row.loss for row in rows]
+
+
+def fit(epochs, **changes):
+    """A classifier trained into a folder, as `zoo train` does it."""
+    made, lines = colour_net(), []
+    options = {"recipe": zoo.Recipe(learning_rate=0.1, schedule="constant"), "tensorboard": False, **changes}
+    rows = fit_downpour(
+        made,
+        colours(),
+        colours(9, 1),
+        strategy=strategy,
+        out=folder / "fit",
+        epochs=epochs,
+        batch_size=8,
+        say=lines.append,
+        **options,
+    )
+    return made, lines, rows
+
+
+_, lines, _ = fit(1)
+kept, more, rows = fit(3, resume=True)
+loaded = colour_net()
+zoo.weights_io.load_weights_file(loaded, folder / "fit" / "model.weights.h5")
+report["fit"] = {
+    "lines": lines + more,
+    "steps": [row.steps for row in rows],
+    "loaded": max(float(np.abs(a - b).max()) for a, b in zip(kept.get_weights(), loaded.get_weights(), strict=True)),
+    "log": (folder / "fit" / "history.csv").read_text().splitlines(),
+    "files": sorted(each.name for each in (folder / "fit").iterdir()),
+}
+for name, changes in {"again": {}, "changed": {"resume": True, "n_push": 2}}.items():
+    try:
+        fit(3, **changes)
+    except ValueError as error:
+        report["fit"][name] = str(error)
 print(json.dumps(report))

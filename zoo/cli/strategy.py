@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from zoo.cli.console import import_tensorflow_quietly
+from zoo.cli.servers import SANDBLASTER, SERVED, add_server_options, check_server_options, join_cluster
 from zoo.distribute.cluster import WorkerLostError
 from zoo.distribute.resolve import SOURCES, find_cluster
 from zoo.distribute.strategies import STRATEGIES, join_workers, make_strategy, multi_worker_strategy
@@ -25,15 +26,16 @@ def add_strategy_options(group: argparse._ArgumentGroup) -> None:
     """Add ``--strategy`` and what goes with it."""
     group.add_argument(
         "--strategy",
-        choices=STRATEGIES,
+        choices=(*STRATEGIES, SANDBLASTER),
         default="none",
-        help="mirrored: all GPUs of this machine; multi_worker: those of several processes or machines (none)",
+        help="mirrored: all GPUs of this machine; multi_worker: those of several processes or machines, in step; "
+        "parameter_server: Downpour SGD, each worker at its own pace; sandblaster: L-BFGS over all of the data (none)",
     )
     group.add_argument(
         "--devices", type=int, metavar="N", help="with mirrored, so many GPUs or, without GPUs, logical CPU devices"
     )
     group.add_argument(
-        "--cluster", choices=SOURCES, default="auto", help="with multi_worker, what tells the workers' addresses (auto)"
+        "--cluster", choices=SOURCES, default="auto", help="with several processes, what tells their addresses (auto)"
     )
     group.add_argument("--pods", metavar="LABEL", help="with --cluster kubernetes, the workers' label")
     group.add_argument(
@@ -41,7 +43,7 @@ def add_strategy_options(group: argparse._ArgumentGroup) -> None:
         type=float,
         default=_WAIT,
         metavar="S",
-        help=f"with multi_worker, seconds until all workers have to be there ({_WAIT:.0f})",
+        help=f"with several processes, seconds until all have to be there ({_WAIT:.0f})",
     )
     group.add_argument(
         "--scale-lr",
@@ -50,6 +52,7 @@ def add_strategy_options(group: argparse._ArgumentGroup) -> None:
         help="the learning rate is meant for batches of B pictures: scale it to --batch, and warm up for five epochs "
         "unless --warmup says otherwise",
     )
+    add_server_options(group)
 
 
 def chosen_strategy(args: argparse.Namespace) -> tf.distribute.Strategy:
@@ -57,16 +60,27 @@ def chosen_strategy(args: argparse.Namespace) -> tf.distribute.Strategy:
 
     The command that uses it therefore says ``set_defaults(tensorflow=False)``.
     """
-    only = {"--devices": (args.devices, "mirrored"), "--pods": (args.pods, "multi_worker")}
-    for option, (value, strategy) in only.items():
-        if value is not None and args.strategy != strategy:
-            raise ValueError(f"{option} goes with --strategy {strategy}, not with {args.strategy}")
+    only = {"--devices": (args.devices, ("mirrored",)), "--pods": (args.pods, ("multi_worker", *SERVED))}
+    for option, (value, strategies) in only.items():
+        if value is not None and args.strategy not in strategies:
+            raise ValueError(f"{option} goes with --strategy {' or '.join(strategies)}, not with {args.strategy}")
+    check_server_options(args)
+    if args.strategy in SERVED:
+        return join_cluster(args)
     if args.strategy == "multi_worker":
         join_workers(find_cluster(args.cluster, args.pods, args.wait), args.wait)
         import_tensorflow_quietly()
         return multi_worker_strategy()
     import_tensorflow_quietly()
     return make_strategy(args.strategy, args.devices)
+
+
+def model_scope(strategy: tf.distribute.Strategy) -> AbstractContextManager:
+    """Where the model is built: with parameter servers outside the strategy, which cannot hold Keras's variables."""
+    import tensorflow as tf
+
+    served = isinstance(strategy, tf.distribute.ParameterServerStrategy)
+    return nullcontext() if served else strategy.scope()
 
 
 @contextmanager

@@ -17,8 +17,9 @@ from zoo.cli.models import add_model_options, describe
 from zoo.cli.proposal_options import FOLDER, add_proposal_options, chosen_proposals, wants_proposals
 from zoo.cli.recipe_options import EPOCHS, add_recipe_options, choose_stage, chosen_recipe
 from zoo.cli.remembered import recall, remember
+from zoo.cli.servers import SANDBLASTER, SERVED, train_on_servers
 from zoo.cli.starting import add_start_options, find_start, tell_frozen
-from zoo.cli.strategy import add_strategy_options, chosen_strategy, naming_lost_workers, scaled
+from zoo.cli.strategy import add_strategy_options, chosen_strategy, model_scope, naming_lost_workers, scaled
 
 if TYPE_CHECKING:
     from zoo.datasets.class_batches import ClassBatches
@@ -138,7 +139,7 @@ def _train(args: argparse.Namespace) -> int:
         data, val = _classification_data(args)
     classes = data.classes
     keras.utils.set_random_seed(args.seed)
-    with _precision(args.precision), strategy.scope():
+    with _precision(args.precision), model_scope(strategy):
         model = start.build(classes, dict(args.option))
         choose_stage(model, args.stage)
     if not detector:
@@ -155,23 +156,26 @@ def _train(args: argparse.Namespace) -> int:
     say(f"Classes: {', '.join(classes[:40])}{' ...' if len(classes) > 40 else ''}")
     if measures_boxes(model) and not start.resumed:
         say("Statistics of box deltas are measured on the training pictures")
-    with naming_lost_workers(strategy):
-        train(
-            model,
-            batches,
-            val,
-            out=args.out,
-            **length,
-            recipe=recipe,
-            val_every=args.val_every,
-            metric=args.metric,
-            keep=args.keep,
-            resume=args.resume,
-            tensorboard=not args.no_tensorboard,
-            jit_compile="auto" if args.jit is None else args.jit,
-            verbose=2 if args.quiet else "auto",
-            command=args.command_line,
-        )
+    if args.strategy in SERVED:
+        train_on_servers(args, strategy, model, batches, val, recipe, length)
+    else:
+        with naming_lost_workers(strategy):
+            train(
+                model,
+                batches,
+                val,
+                out=args.out,
+                **length,
+                recipe=recipe,
+                val_every=args.val_every,
+                metric=args.metric,
+                keep=args.keep,
+                resume=args.resume,
+                tensorboard=not args.no_tensorboard,
+                jit_compile="auto" if args.jit is None else args.jit,
+                verbose=2 if args.quiet else "auto",
+                command=args.command_line,
+            )
     say(
         f"Weights: {args.out / 'model.weights.h5'}   log: {args.out / 'history.csv'}   curves: "
         f"{args.out / 'curves.png'}"
@@ -203,6 +207,7 @@ def _detection_batches(
     make_batches = functools.partial(
         Batches,
         flip=not is_digits(args.data) if args.flip is None else args.flip,
+        drop_remainder=args.strategy != SANDBLASTER,
         workers=args.workers,
         vertical_flip=args.vertical_flip,
         rotate90=args.rotate90,

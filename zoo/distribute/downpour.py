@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import math
 import time
-import zipfile
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from zoo.distribute.cluster import WorkerLostError
-from zoo.distribute.downpour_rules import Rule, shards
-from zoo.distribute.sandblaster_model import Objective
-from zoo.distribute.sandblaster_servers import ServerValues, workers_of_cluster
-from zoo.files import save_atomically
+from zoo.distribute.downpour_data import ReadAhead, names_of, numbered
+from zoo.distribute.downpour_rules import Rule
+from zoo.distribute.downpour_servers import DownpourServers, read_checkpoint
+from zoo.distribute.observer import Observer
+from zoo.distribute.parameter_servers import bytes_of_servers, naming_lost_servers
+from zoo.distribute.sandblaster_servers import workers_of_cluster
+
+if TYPE_CHECKING:
+    from zoo.datasets.class_batches import ClassBatches
+    from zoo.datasets.pipeline import Batches
 
 
 @dataclass(frozen=True)
@@ -40,12 +45,12 @@ class DownpourRow:
 
 def train_downpour(
     model: keras.Model,
-    data: Sequence[tuple[Any, Any]],
+    data: Batches | ClassBatches | Sequence[tuple[Any, Any]],
     strategy: tf.distribute.ParameterServerStrategy,
     *,
     steps: int,
     learning_rate: float | Callable[[Any], Any] = 0.01,
-    rule: str = "adagrad",
+    rule: str | Rule = "adagrad",
     n_push: int = 1,
     n_fetch: int = 1,
     warm_start: int = 0,
@@ -53,7 +58,9 @@ def train_downpour(
     every: int = 100,
     checkpoint: str | Path | None = None,
     resume: bool = False,
+    settings: Mapping[str, Any] | None = None,
     report: Callable[[DownpourRow], None] | None = None,
+    observer: Observer | None = None,
 ) -> list[DownpourRow]:
     """Train a compiled model, whose weights are then those of the servers.
 
@@ -64,180 +71,100 @@ def train_downpour(
 
     Args:
         model: any that is compiled; built after the strategy was made and outside its scope.
-        data: mini-batches ``(x, y)``, drawn in a new order each epoch; read here, and sent to the workers.
-        strategy: with a ``variable_partitioner`` large parameters are spread over the servers.
+        data: what `zoo.datasets` makes, its batches in their own order, with the crops and flips of each epoch; or
+            mini-batches ``(x, y)``, drawn in a new order each epoch. They are read here, and sent to the workers.
+        strategy: with a ``variable_partitioner`` large parameters are spread over the servers; see
+            `zoo.distribute.parameter_servers.server_strategy`.
         steps: mini-batches, of all workers together; rounded up to what is fetched and pushed at a time.
         learning_rate: a number, or a schedule of the steps that the servers have counted.
-        rule: ``"adagrad"`` as in the paper, or ``"sgd"``.
+        rule: ``"adagrad"`` as in the paper, ``"sgd"``, or a `Rule` with weight decay and clipping.
         n_push: of ``n_push`` and ``n_fetch`` one is a multiple of the other.
         n_fetch: 1 for both is what the paper's experiments used.
         warm_start: so many steps are taken by one worker alone before the others join.
-        seed: of the order, which does not depend on the number of workers.
+        seed: of the order of a sequence, which does not depend on the number of workers.
         every: steps between two checkpoints and rows, at which all workers are waited for.
         checkpoint: file.
         resume: go on from it, if it is there.
-        report: called with each row.
+        settings: anything that JSON can hold, kept in the checkpoint; whoever resumes has to give the same.
+        report: called with each row, before the checkpoint is written; the model has the servers' weights then.
+        observer: is told what each worker did.
+
+    Raises:
+        WorkerLostError: a server has died.
+        ArithmeticError: the loss is no number any more.
+        ValueError: for a checkpoint of another training.
 
     Example:
-        >>> train_downpour(model, units, strategy, steps=1000, n_push=2, n_fetch=2)           # doctest: +SKIP
+        >>> train_downpour(model, batches, strategy, steps=1000, n_push=2, n_fetch=2)         # doctest: +SKIP
     """
     together = max(n_push, n_fetch)
     if min(n_push, n_fetch) < 1 or together % min(n_push, n_fetch):
         raise ValueError(f"n_push={n_push}, n_fetch={n_fetch}; give numbers of which one is a multiple of the other")
     if steps < 1 or every < 1 or warm_start < 0:
         raise ValueError(f"steps={steps}, every={every}: at least 1 each; warm_start={warm_start}: at least 0")
+    rule = rule if isinstance(rule, Rule) else Rule(rule)
+    observer = observer or Observer()
     began, rows = time.monotonic(), []
-    training = _Downpour(model, strategy, Rule(rule), learning_rate, n_push, n_fetch)
-    if resume and checkpoint is not None and Path(checkpoint).is_file():
-        training.load(checkpoint)
-    done = int(training.counter.numpy())
-    try:
-        while done < steps:
-            end = min(done - done % every + every, steps)
-            losses, late = [], []
-            # One at a time for as long as only one worker is to train.
-            waiting: deque = deque()
-            while done < end:
-                batches = [data[_unit(done + each, len(data), seed)] for each in range(together)]
-                waiting.append(training.schedule(batches, done))
-                done += together
-                most = 1 if done <= warm_start else 2 * workers_of_cluster()
-                while waiting and (len(waiting) >= most or done >= end):
-                    loss, staleness = waiting.popleft().fetch()
-                    losses.append(float(loss))
-                    late.append(float(staleness))
-            training.coordinator.join()
-            rows.append(DownpourRow(done, float(np.mean(losses)), float(np.mean(late)), time.monotonic() - began))
-            if checkpoint is not None:
-                training.save(checkpoint, done)
-            if report is not None:
-                report(rows[-1])
+    training = DownpourServers(model, strategy, rule, learning_rate, n_push, n_fetch)
+    observer.placed(servers=bytes_of_servers(training.servers.values))
+    own = {**vars(rule), "rule": rule.name, "n_push": n_push, "n_fetch": n_fetch, "seed": seed}
+    training.settings = {name: value for name, value in {**own, **(settings or {})}.items() if name != "name"}
+    with naming_lost_servers(training.coordinator):
+        if resume and checkpoint is not None and Path(checkpoint).is_file():
+            training.load(checkpoint)
+        done = int(training.counter.numpy())
+        workers = workers_of_cluster()
+        last = done + -(-max(0, steps - done) // together) * together
+        with ReadAhead(numbered(data, seed), done, last, getattr(data, "workers", 1), 2 * workers * together) as read:
+            while done < steps:
+                end = min(done - done % every + every, steps)
+                told = []
+                # One at a time for as long as only one worker is to train.
+                waiting: deque = deque()
+                while done < end:
+                    asked = time.monotonic()
+                    batches = [read.take() for _ in range(together)]
+                    observer.waited(seconds=time.monotonic() - asked)
+                    waiting.append((range(done, done + together), training.schedule(batches, done)))
+                    done += together
+                    most = 1 if done <= warm_start else 2 * workers
+                    while waiting and (len(waiting) >= most or done >= end):
+                        told.append(_tell(data, *waiting.popleft(), observer))
+                training.coordinator.join()
+                loss, staleness = np.mean(told, axis=0).tolist()
+                rows.append(DownpourRow(done, loss, staleness, time.monotonic() - began))
+                if report is not None:
+                    training.finish()
+                    report(rows[-1])
+                if checkpoint is not None:
+                    training.save(checkpoint, done)
         training.finish()
-    except (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.FailedPreconditionError) as error:
-        raise WorkerLostError(
-            f"a parameter server has ended ({str(error)[:300]}); start the cluster again and resume: what was done "
-            "since the last checkpoint is lost"
-        ) from error
     return rows
 
 
-def _unit(number: int, count: int, seed: int) -> int:
-    """Which mini-batch comes as the ``number``-th."""
-    epoch, place = divmod(number, count)
-    return int(np.random.default_rng((seed, epoch)).permutation(count)[place])
+def steps_in(checkpoint: str | Path) -> int:
+    """Mini-batches that a checkpoint of `train_downpour` has behind it; a ``ValueError`` if the file is none."""
+    return int(read_checkpoint(checkpoint)[0]["counter"])
 
 
-class _Downpour:
-    """What lies on the servers, and the function that workers run."""
-
-    def __init__(
-        self,
-        model: keras.Model,
-        strategy: tf.distribute.ParameterServerStrategy,
-        rule: Rule,
-        learning_rate: float | Callable[[Any], Any],
-        n_push: int,
-        n_fetch: int,
-    ) -> None:
-        self.objective = Objective(model)
-        self.coordinator = tf.distribute.coordinator.ClusterCoordinator(strategy)
-        self.servers = ServerValues(self.objective, strategy)
-        self.rule, self.rate = rule, learning_rate
-        self.n_push, self.n_fetch = n_push, n_fetch
-        with strategy.scope():
-            self.squares = [tf.Variable(np.zeros(each.shape, each.dtype)) for each in self.objective.trainable]
-            # An optimiser's own counter loses updates when several workers add to it.
-            aggregation = tf.VariableAggregation.ONLY_FIRST_REPLICA
-            self.counter = tf.Variable(0, dtype=tf.int64, trainable=False, aggregation=aggregation)
-        self._round = tf.function(self._train, reduce_retracing=True, autograph=False)
-
-    def schedule(self, batches: Sequence[tuple[Any, Any]], number: int) -> Any:
-        """Give some worker the mini-batches from ``number`` on; a remote (mean loss, staleness)."""
-        batches = [tf.nest.map_structure(tf.convert_to_tensor, each) for each in batches]
-        return self.coordinator.schedule(self._round, args=(batches, tf.constant(number, tf.int32)))
-
-    def _train(self, batches: Sequence[tuple[Any, Any]], number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        losses, late, fetched = [], [], None
-        pushed = [tf.zeros(each.shape, each.dtype) for each in self.objective.trainable]
-        for place, (x, y) in enumerate(batches):
-            if place % self.n_fetch == 0:
-                values, state = self.servers.read()
-                squares = [tf.convert_to_tensor(each) for each in self.squares]
-                fetched, own = tf.convert_to_tensor(self.counter), 0
-            rate = self.rate(fetched) if callable(self.rate) else self.rate
-            at = number + place
-            loss, gradients, moved = self.objective.sums(values, state, x, y, at, at)
-            share = 1 / tf.cast(tf.shape(tf.nest.flatten(x)[0])[0], loss.dtype)
-            losses.append(loss * share)
-            gradients = [each * tf.cast(share, each.dtype) for each in gradients]
-            state = [_moved(old, new, share) for old, new in zip(state, moved, strict=True)]
-            pushed = [total + each for total, each in zip(pushed, gradients, strict=True)]
-            squares = [old + each * each for old, each in zip(squares, gradients, strict=True)]
-            values = [
-                value - self.rule.step(each, square, tf.cast(rate, value.dtype))
-                for value, each, square in zip(values, gradients, squares, strict=True)
-            ]
-            if (place + 1) % self.n_push == 0:
-                late.append(tf.convert_to_tensor(self.counter) - fetched - own)
-                for variable, square, each in zip(self.servers.values, self.squares, pushed, strict=True):
-                    self.rule.push(variable, square, each, tf.cast(rate, each.dtype))
-                for variable, value, new in zip(self.servers.state, state, moved, strict=True):
-                    if new.shape != [0]:
-                        _assign(variable, value)
-                self.counter.assign_add(self.n_push)
-                own += self.n_push
-                pushed = [tf.zeros_like(each) for each in pushed]
-        return tf.reduce_mean(losses), tf.reduce_mean(tf.cast(tf.stack(late), tf.float32))
-
-    def finish(self) -> None:
-        """Bring what the servers hold to the model."""
-        values, state = self.servers.read()
-        self.objective.assign(
-            np.concatenate([np.ravel(each) for each in values]).astype(np.float64), [np.asarray(each) for each in state]
+def _tell(data: Any, numbers: range, remote: Any, observer: Observer) -> tuple[float, float]:
+    """Loss and staleness of what some worker has done."""
+    found = remote.fetch()
+    loss, staleness = float(found["loss"]), float(found["staleness"])
+    if not math.isfinite(loss):
+        names = names_of(data, numbers)
+        raise ArithmeticError(
+            f"the loss became {loss} in step {numbers[0] + 1}{f', whose pictures were {names}' if names else ''}. Look "
+            "at their boxes; if they are sound, lower the learning rate, warm up longer, clip the gradients, or let "
+            "fewer workers train until the loss has come down (warm start). The checkpoint is that before this epoch"
         )
-
-    def save(self, path: str | Path, done: int) -> None:
-        """Write what the servers hold; no worker is at work."""
-        arrays = {f"{name}{number}": np.asarray(each) for name, number, each in self._named()}
-        with save_atomically(path) as aside, aside.open("wb") as file:
-            np.savez(file, counter=np.int64(done), **arrays)
-
-    def load(self, path: str | Path) -> None:
-        """Read what `save` wrote for the same model; else a ``ValueError``."""
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                arrays = {name: file[name] for name in file.files}
-            stored = {f"{name}{number}": arrays[f"{name}{number}"].shape for name, number, _ in self._named()}
-            counter = int(arrays["counter"])
-        except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
-            raise ValueError(
-                f"{path} is no checkpoint of Downpour for this model ({error}); start without resuming, or with "
-                "another file"
-            ) from error
-        for name, number, each in self._named():
-            if stored[f"{name}{number}"] != tuple(each.shape):
-                raise ValueError(
-                    f"{path} holds {name} {number} of the shape {stored[f'{name}{number}']}, this model has "
-                    f"{tuple(each.shape)}; resume with the model it was started with"
-                )
-        groups = {"value": self.servers.values, "state": self.servers.state, "square": self.squares}
-        for name, number, _ in self._named():
-            groups[name][number].assign(arrays[f"{name}{number}"])
-        self.counter.assign(counter)
-
-    def _named(self) -> list[tuple[str, int, tf.Tensor]]:
-        values, state = self.servers.read()
-        groups = {"value": values, "state": state, "square": [tf.convert_to_tensor(each) for each in self.squares]}
-        return [(name, number, each) for name, group in groups.items() for number, each in enumerate(group)]
-
-
-def _moved(old: tf.Tensor, new: tf.Tensor, share: tf.Tensor) -> tf.Tensor:
-    """The state after a mini-batch, of which the objective gives sums, and nothing where it stays."""
-    return old if new.shape == [0] else new * tf.cast(share, new.dtype)
-
-
-def _assign(variable: Any, value: tf.Tensor) -> None:
-    at = 0
-    for part in shards(variable):
-        part.assign(value if part is variable else value[at : at + part.shape[0]])
-        at += part.shape[0] if part.shape.rank else 0
+    seconds = {name: float(found[name]) for name in ("fetch", "compute", "push")}
+    observer.pushed(
+        worker=f"worker {int(found['worker'])}",
+        steps=len(numbers),
+        examples=int(found["examples"]),
+        staleness=staleness,
+        loss=loss,
+        **seconds,
+    )
+    return loss, staleness

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import time
-import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,9 +12,10 @@ import keras
 import numpy as np
 
 from zoo.distribute.lbfgs import Evaluation, LBFGSState, advance, start
-from zoo.distribute.sandblaster_model import Objective, local_workers
+from zoo.distribute.observer import Observer
+from zoo.distribute.sandblaster_model import Draw, Objective, local_workers
 from zoo.distribute.sandblaster_pool import Pool
-from zoo.files import save_atomically
+from zoo.distribute.sandblaster_state import Drawn, load_state, save_state
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -55,42 +54,55 @@ def train_sandblaster(
     data: Sequence[tuple[Any, Any]],
     *,
     iterations: int,
+    passes: int | None = None,
     workers: int = 1,
     strategy: tf.distribute.ParameterServerStrategy | None = None,
     memory: int = 10,
     tolerance: float = 1e-6,
+    weight_decay: float = 0.0,
+    redraw: int = 5,
     training: bool = True,
     copies: int = 2,
     patience: float = 1.5,
     checkpoint: str | Path | None = None,
     resume: bool = False,
+    settings: Mapping[str, Any] | None = None,
     report: Callable[[SandblasterRow], None] | None = None,
+    observer: Observer | None = None,
 ) -> list[SandblasterRow]:
     """Train a compiled model by L-BFGS over all of ``data``; its weights are then those of the last iteration.
 
     Every iteration is one pass over the data, or a few where the line search needs them; the result does not depend on
     who computes what, but for rounding. Nothing random changes between passes (see `Objective`).
 
+    What a detector samples, and the proposals that it samples from, are drawn once in ``redraw`` iterations, with a
+    pass of their own, and held in between: so long L-BFGS minimises one and the same function.
+
     Args:
         model: any that is compiled; with a ``strategy``, built after it was made and outside its scope.
         data: one ``(x, y)`` for each small unit of work, the same at every call: a list, or `BatchUnits`.
         iterations: at most.
+        passes: over the data, at most, but for those of the last line search; ``None`` for no limit.
         workers: threads of this process; without a strategy.
         strategy: workers are those of its cluster, parameters lie on its servers. See `server_workers`.
         memory: pairs of vectors that L-BFGS keeps; each takes 16 bytes a parameter.
         tolerance: ends when no part of the gradient is larger.
+        weight_decay: adds half of this times the squares of all kernels to the loss; vectors are left out.
+        redraw: iterations between two draws, for detectors.
         training: see `Objective`.
         copies: workers on the same unit, at most; 1 for no backup copies.
         patience: a unit that takes so many times the usual is handed out again when there is no other.
         checkpoint: file, written after each iteration.
         resume: go on from it, if it is there.
-        report: called after each iteration.
+        settings: anything that JSON can hold, kept in the checkpoint; whoever resumes has to give the same.
+        report: called after each iteration, before the checkpoint is written; the model has the weights then.
+        observer: is told of each unit, pass and line search.
 
     Returns:
         One row for each iteration of this run, the first for where it started.
 
     Raises:
-        WorkerLostError: when no worker is left.
+        WorkerLostError: when no worker or not all servers are left.
         ValueError: for a checkpoint of another training.
 
     Example:
@@ -105,16 +117,20 @@ def train_sandblaster(
     else:
         from zoo.distribute.sandblaster_servers import server_workers
 
-        staff, prepare = server_workers(objective, data, strategy)
-    with Pool(staff, len(data), prepare, copies, patience) as pool:
+        staff, prepare = server_workers(objective, data, strategy, observer)
+    with Pool(staff, len(data), prepare, copies, patience, observer) as pool:
         return drive(
             objective,
             pool,
             iterations=iterations,
+            passes=passes,
             memory=memory,
             tolerance=tolerance,
+            weight_decay=weight_decay,
+            redraw=redraw,
             checkpoint=checkpoint,
             resume=resume,
+            settings=settings,
             report=report,
         )
 
@@ -124,44 +140,109 @@ def drive(
     pool: Pool,
     *,
     iterations: int,
+    passes: int | None = None,
     memory: int = 10,
     tolerance: float = 1e-6,
+    weight_decay: float = 0.0,
+    redraw: int = 5,
     checkpoint: str | Path | None = None,
     resume: bool = False,
+    settings: Mapping[str, Any] | None = None,
     report: Callable[[SandblasterRow], None] | None = None,
 ) -> list[SandblasterRow]:
     """What the coordinator does; `train_sandblaster` explains the arguments."""
-    if iterations < 0:
-        raise ValueError(f"iterations={iterations}; give 0 or more")
-    began, rows, counts = time.monotonic(), [], {"backups": 0, "lost": 0}
-    settings = {"sizes": objective.sizes, "units": pool.units, "memory": memory, "training": objective.training}
-
-    def evaluate(x: np.ndarray) -> Evaluation:
-        done = pool.run(x)
-        counts["backups"] += done.backups
-        counts["lost"] += done.lost
-        return Evaluation(done.loss, done.gradient, done.state)
+    if iterations < 0 or redraw < 1:
+        raise ValueError(f"iterations={iterations}, redraw={redraw}; give 0 or more, and 1 or more")
+    began, rows = time.monotonic(), []
+    own = {"sizes": objective.sizes, "units": pool.units, "memory": memory, "training": objective.training}
+    own |= {"weight_decay": weight_decay, "redraw": redraw, **(settings or {})}
+    loss = _Loss(objective, pool, weight_decay)
 
     def settle(state: LBFGSState) -> None:
         objective.assign(state.x, state.at.extra)
-        if checkpoint is not None:
-            save_state(state, checkpoint, settings)
         norm, seconds = float(np.linalg.norm(state.at.gradient)), time.monotonic() - began
-        row = SandblasterRow(state.iteration, state.evaluations, state.at.value, norm, state.length, seconds, **counts)
-        counts.update(backups=0, lost=0)
-        rows.append(row)
+        rows.append(
+            SandblasterRow(
+                state.iteration,
+                state.evaluations,
+                state.at.value,
+                norm,
+                state.length,
+                seconds,
+                *loss.backups_and_lost(),
+            )
+        )
         if report is not None:
-            report(row)
+            report(rows[-1])
+        if checkpoint is not None:
+            save_state(state, checkpoint, own, loss.drawn)
 
     if resume and checkpoint is not None and Path(checkpoint).is_file():
-        state = load_state(checkpoint, settings)
+        state, loss.drawn = load_state(checkpoint, own)
+        if objective.draws:
+            # The proposals are not stored; where they were made says all about them.
+            loss.draw(loss.drawn.x, loss.drawn.number, loss.drawn.iteration)
+            state = replace(state, evaluations=state.evaluations + 1)
     else:
-        state = start(evaluate, objective.vector())
+        state = start(lambda x: loss.draw(x, 0, 0), objective.vector())
     settle(state)
-    while state.iteration < iterations and not state.stuck and np.abs(state.at.gradient).max() > tolerance:
-        state = advance(evaluate, state, memory=memory, noise=_NOISE)
+    while state.iteration < iterations and (passes is None or state.evaluations < passes):
+        if np.abs(state.at.gradient).max() <= tolerance:
+            break
+        age = state.iteration - loss.drawn.iteration
+        if objective.draws and (age >= redraw or (state.stuck and age)):
+            at = loss.draw(state.x, loss.drawn.number + 1, state.iteration)
+            state = replace(state, at=at, evaluations=state.evaluations + 1, stuck=False)
+        if state.stuck:
+            break
+        searched, before = time.monotonic(), state.evaluations
+        state = advance(loss, state, memory=memory, noise=_NOISE)
+        pool.observer.line_search(
+            iteration=state.iteration,
+            evaluations=state.evaluations - before,
+            length=state.length,
+            seconds=time.monotonic() - searched,
+        )
         settle(state)
     return rows
+
+
+class _Loss:
+    """The function that is minimised: what the pool's workers compute, and the pull of weight decay."""
+
+    def __init__(self, objective: Objective, pool: Pool, weight_decay: float) -> None:
+        self.pool, self.weight_decay, self.drawn = pool, weight_decay, Drawn(0, 0, np.zeros(0))
+        self._kernels = objective.kernels() if weight_decay else None
+        self._draw, self._holds = Draw(), objective.draws
+        self._backups = self._lost = 0
+
+    def __call__(self, x: np.ndarray) -> Evaluation:
+        """Loss and gradient at ``x (n,)``, as was drawn."""
+        return self._pass(x)[0]
+
+    def draw(self, x: np.ndarray, number: int, iteration: int) -> Evaluation:
+        """Draw anew at ``x (n,)``, and hold it from now on; loss and gradient with it."""
+        self._draw = Draw(number)
+        found, kept = self._pass(x)
+        if self._holds:
+            self._draw = Draw(number, kept)
+        self.drawn = Drawn(number, iteration, np.array(x))
+        return found
+
+    def backups_and_lost(self) -> tuple[int, int]:
+        """How many there were since this was asked before."""
+        found, self._backups, self._lost = (self._backups, self._lost), 0, 0
+        return found
+
+    def _pass(self, x: np.ndarray) -> tuple[Evaluation, Mapping[int, Any]]:
+        done = self.pool.run(x, self._draw)
+        self._backups += done.backups
+        self._lost += done.lost
+        loss, gradient = done.loss, done.gradient
+        if self._kernels is not None:
+            decayed = np.where(self._kernels, x, 0.0)
+            loss, gradient = loss + self.weight_decay / 2 * decayed @ decayed, gradient + self.weight_decay * decayed
+        return Evaluation(float(loss), gradient, done.state), done.kept
 
 
 class BatchUnits(Sequence):
@@ -186,45 +267,6 @@ class BatchUnits(Sequence):
     def __getitem__(self, unit: int) -> tuple[Any, Any]:
         """``(x, y)`` of a unit."""
         return self.batches.batch(self.epoch, unit)
-
-
-def save_state(state: LBFGSState, path: str | Path, settings: dict[str, Any]) -> None:
-    """Write all that a run goes on from, atomically."""
-    told = {"value": state.at.value, "settings": settings, "pairs": len(state.pairs), "extra": len(state.at.extra)}
-    told |= {name: getattr(state, name) for name in ("iteration", "evaluations", "length", "stuck")}
-    arrays = {"x": state.x, "gradient": state.at.gradient, "told": np.array(json.dumps(told))}
-    for number, (step, change) in enumerate(state.pairs):
-        arrays |= {f"step{number}": step, f"change{number}": change}
-    arrays |= {f"extra{number}": each for number, each in enumerate(state.at.extra)}
-    with save_atomically(path) as aside, aside.open("wb") as file:
-        np.savez(file, **arrays)
-
-
-def load_state(path: str | Path, settings: dict[str, Any]) -> LBFGSState:
-    """Read what `save_state` wrote in a training with the same ``settings``; else a ``ValueError``."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            told = json.loads(str(file["told"]))
-            pairs = tuple((file[f"step{number}"], file[f"change{number}"]) for number in range(told["pairs"]))
-            extra = [file[f"extra{number}"] for number in range(told["extra"])]
-            x, at = file["x"], Evaluation(told["value"], file["gradient"], extra)
-            rest = {name: told[name] for name in ("iteration", "evaluations", "length", "stuck")}
-            stored = told["settings"]
-    except (OSError, KeyError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(
-            f"{path} is no checkpoint of Sandblaster ({error}); start without resuming, or with another file"
-        ) from error
-    differ = [
-        f"{name} {stored.get(name)!r} then, {settings[name]!r} now"
-        for name in settings
-        if stored.get(name) != settings[name]
-    ]
-    if differ:
-        raise ValueError(
-            f"{path} was written with other settings: {'; '.join(differ)[:500]}; resume with the same, or start anew "
-            "with another file"
-        )
-    return replace(LBFGSState(x, at, pairs), **rest)
 
 
 def summary(pool: Pool) -> list[dict[str, Any]]:

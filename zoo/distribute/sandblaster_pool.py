@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from zoo.distribute.cluster import WorkerLostError
+from zoo.distribute.observer import Observer
 from zoo.distribute.sandblaster_units import Units
 
 
@@ -23,12 +24,20 @@ class UnitSums:
         gradient: the same for its gradient, one array for each variable.
         state: the same for what a model has besides, such as the averages of batch normalisation.
         examples: how many.
+        kept: what is to stay as it is while the parameters change, by name; see `Draw` of `sandblaster_model`.
+        worker: who did it, if that is another than whoever was asked.
+        fetch: seconds until the worker had the parameters.
+        compute: seconds for loss and gradient.
     """
 
     loss: float
     gradient: Sequence[np.ndarray]
     state: Sequence[np.ndarray]
     examples: int
+    kept: Mapping[str, np.ndarray] = field(default_factory=dict)
+    worker: str = ""
+    fetch: float = 0.0
+    compute: float = 0.0
 
 
 # From what `prepare` made of a point, and the number of a unit. An error of any kind says that the worker is lost.
@@ -56,6 +65,7 @@ class PassResult:
         seconds: it took.
         backups: units handed out a second time.
         lost: workers that ended in it.
+        kept: by unit, what is to stay as it is; of the copy that counted.
     """
 
     loss: float
@@ -64,6 +74,7 @@ class PassResult:
     seconds: float
     backups: int
     lost: int
+    kept: Mapping[int, Mapping[str, np.ndarray]]
 
 
 @dataclass
@@ -72,13 +83,15 @@ class _Sum:
     gradient: np.ndarray | None = None
     state: list[np.ndarray] = field(default_factory=list)
     examples: int = 0
+    kept: dict[int, Mapping[str, np.ndarray]] = field(default_factory=dict)
 
-    def add(self, part: UnitSums) -> None:
+    def add(self, unit: int, part: UnitSums) -> None:
         if self.gradient is None:
             self.gradient = np.zeros(sum(each.size for each in part.gradient))
             self.state = [np.zeros(each.shape) for each in part.state]
         self.loss += part.loss
         self.examples += part.examples
+        self.kept[unit] = part.kept
         at = 0
         for each in part.gradient:
             self.gradient[at : at + each.size] += np.ravel(each)
@@ -97,9 +110,11 @@ class Pool:
     Args:
         workers: by name.
         units: in a pass.
-        prepare: what the workers get of a point ``(n,)``; called once before each pass.
+        prepare: what the workers get of a point ``(n,)`` and of what `run` was given besides; called once before each
+            pass.
         copies: see `Units`.
         patience: see `Units`.
+        observer: is told of each unit.
 
     Example:
         >>> with Pool({"only": lambda x, unit: UnitSums(0.0, [x * unit], [], 1)}, units=3) as pool:
@@ -111,14 +126,16 @@ class Pool:
         self,
         workers: Mapping[str, Worker],
         units: int,
-        prepare: Callable[[np.ndarray], Any] = lambda x: x,
+        prepare: Callable[[np.ndarray, Any], Any] = lambda x, draw: x,
         copies: int = 2,
         patience: float = 1.5,
+        observer: Observer | None = None,
     ) -> None:
         """Starts the threads."""
         if not workers:
             raise ValueError("no workers; give at least one")
         self.units, self.prepare, self.copies, self.patience = units, prepare, copies, patience
+        self.observer = observer or Observer()
         self.reports: dict[str, WorkerReport] = {}
         self._usual: float | None = None
         self._pass: tuple[Units, Any, _Sum] | None = None
@@ -152,15 +169,15 @@ class Pool:
         # A worker that hangs must not keep the process from ending.
         threading.Thread(target=self._work, args=(name, worker), name=f"sandblaster {name}", daemon=True).start()
 
-    def run(self, x: np.ndarray) -> PassResult:
-        """One pass at ``x (n,)``.
+    def run(self, x: np.ndarray, draw: Any = None) -> PassResult:
+        """One pass at ``x (n,)``; ``draw`` is for ``prepare``.
 
         Raises:
             WorkerLostError: when no worker is left.
         """
         began = time.monotonic()
         units, total = Units(self.units, self.copies, self.patience, self._usual), _Sum()
-        point = self.prepare(x)
+        point = self.prepare(x, draw)
         with self._changed:
             if not self._alive:
                 raise self._all_lost()
@@ -179,7 +196,8 @@ class Pool:
         n = total.examples
         state = [each / n for each in total.state]
         seconds = time.monotonic() - began
-        return PassResult(total.loss / n, total.gradient / n, state, seconds, units.backups, lost)
+        self.observer.pass_done(seconds=seconds, loss=total.loss / n, backups=units.backups, lost=lost)
+        return PassResult(total.loss / n, total.gradient / n, state, seconds, units.backups, lost, total.kept)
 
     def close(self) -> None:
         """Let the threads end, each after what it is at."""
@@ -216,13 +234,23 @@ class Pool:
             try:
                 part = worker(point, unit)
                 # Counted alone: no two threads add up at the same time.
-                counted = units.finish(name, unit, lambda part=part: total.add(part))
+                counted = units.finish(name, unit, lambda unit=unit, part=part: total.add(unit, part))
             except Exception as error:
                 self._end(name, error, units)
                 return False
-            report.seconds += time.monotonic() - began
+            seconds = time.monotonic() - began
+            report.seconds += seconds
             report.counted += counted
             report.late += not counted
+            self.observer.unit_done(
+                worker=part.worker or name,
+                unit=unit,
+                examples=part.examples,
+                fetch=part.fetch,
+                compute=part.compute,
+                seconds=seconds,
+                counted=counted,
+            )
         return True
 
     def _end(self, name: str, error: Exception, units: Units) -> None:

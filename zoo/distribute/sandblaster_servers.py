@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from zoo.distribute.sandblaster_model import Objective, examples_of, to_sums
+from zoo.distribute.clock import when
+from zoo.distribute.observer import Observer
+from zoo.distribute.parameter_servers import bytes_of_servers, naming_lost_servers
+from zoo.distribute.sandblaster_model import Draw, Objective, Prepare, examples_of, given_to, to_sums
 from zoo.distribute.sandblaster_pool import UnitSums, Worker
 
 
@@ -36,8 +39,11 @@ class ServerValues:
 
 
 def server_workers(
-    objective: Objective, data: Sequence[tuple[Any, Any]], strategy: tf.distribute.ParameterServerStrategy
-) -> tuple[dict[str, Worker], Callable[[np.ndarray], Any]]:
+    objective: Objective,
+    data: Sequence[tuple[Any, Any]],
+    strategy: tf.distribute.ParameterServerStrategy,
+    observer: Observer | None = None,
+) -> tuple[dict[str, Worker], Prepare]:
     """As many workers as the strategy's cluster has, and what brings a point to its servers.
 
     Each of them stands for whatever process TensorFlow gives a unit to: one that dies has its unit computed by another,
@@ -50,24 +56,38 @@ def server_workers(
             was there before), and outside its scope.
         data: one ``(x, y)`` for each unit.
         strategy: see `ServerValues`.
+        observer: is told where the parameters lie.
     """
     coordinator = tf.distribute.coordinator.ClusterCoordinator(strategy)
     servers = ServerValues(objective, strategy)
+    if observer is not None:
+        observer.placed(servers=bytes_of_servers(servers.values))
 
-    def prepare(x: np.ndarray) -> None:
-        for variable, value in zip(servers.values, objective.split(x), strict=True):
-            variable.assign(value)
-        for variable, value in zip(servers.state, objective.state, strict=True):
-            variable.assign(np.asarray(value))
+    def prepare(x: np.ndarray, draw: Draw | None) -> Draw:
+        with naming_lost_servers(coordinator):
+            for variable, value in zip(servers.values, objective.split(x), strict=True):
+                variable.assign(value)
+            for variable, value in zip(servers.state, objective.state, strict=True):
+                variable.assign(np.asarray(value))
+        return draw or Draw()
 
     @tf.function(reduce_retracing=True, autograph=False)
-    def sums(x: Any, y: Any, unit: Any) -> Any:
-        return objective.sums(*servers.read(), x, y, unit)
+    def sums(x: Any, y: Any, unit: Any, number: Any, kept: Any) -> Any:
+        began = when([unit])
+        with tf.control_dependencies([began]):
+            values, state = servers.read()
+        fetched = when([state, values])
+        found = objective.sums(values, state, x, y, unit, number, kept)
+        done = when([found[1], found[0]])
+        worker = tf.distribute.coordinator.experimental_get_current_worker_index()
+        return found, fetched - began, done - fetched, worker
 
-    def work(point: None, unit: int) -> UnitSums:
-        x, y = data[unit]
-        batch = tf.nest.map_structure(tf.convert_to_tensor, (x, y))
-        return to_sums(coordinator.schedule(sums, args=(*batch, tf.constant(unit))).fetch(), examples_of(x))
+    def work(draw: Draw, unit: int) -> UnitSums:
+        (x, y), number, kept = given_to(data, unit, draw)
+        remote = coordinator.schedule(sums, args=(x, y, tf.constant(unit), number, kept))
+        found, fetch, compute, worker = remote.fetch()
+        told = {"worker": f"worker {int(worker)}", "fetch": float(fetch), "compute": float(compute)}
+        return to_sums(found, examples_of(x), **told)
 
     return {f"worker {number}": work for number in range(workers_of_cluster())}, prepare
 

@@ -59,7 +59,7 @@ class Units:
     @property
     def over(self) -> bool:
         """Whether each unit has its result, or the pass was given up."""
-        return self.left == 0 or self._given_up
+        return self.left <= 0 or self._given_up
 
     @property
     def usual(self) -> float | None:

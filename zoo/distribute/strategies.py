@@ -12,7 +12,7 @@ from zoo.distribute.resolve import find_cluster
 if TYPE_CHECKING:
     import tensorflow as tf
 
-STRATEGIES = ("none", "mirrored", "multi_worker")
+STRATEGIES = ("none", "mirrored", "multi_worker", "parameter_server")
 
 
 def make_strategy(
@@ -22,17 +22,20 @@ def make_strategy(
 
     Args:
         name: ``"none"`` for TensorFlow's default, one device; ``"mirrored"`` for the devices of this machine;
-            ``"multi_worker"`` for all devices of several processes or machines, which train in step.
+            ``"multi_worker"`` for all devices of several processes or machines, which train in step;
+            ``"parameter_server"`` for Downpour and Sandblaster, see
+            `zoo.distribute.parameter_servers.server_strategy`: only the chief comes back from here, and it builds its
+            model outside the scope.
         devices: for ``"mirrored"``, how many: the first of the GPUs or, without GPUs, so many logical devices on the
             CPU, for trying it. All GPUs by default.
-        cluster: for ``"multi_worker"``; by default what `find_cluster` finds.
-        wait: for ``"multi_worker"``, seconds until all workers have to be there.
+        cluster: for the last two; by default what `find_cluster` finds.
+        wait: for the last two, seconds until all tasks have to be there.
 
     Make it before anything else uses TensorFlow.
 
     Raises:
-        ClusterError: for ``"multi_worker"``, if the workers do not find each other within ``wait`` seconds, or the
-            own port is in use.
+        ClusterError: for the last two, if the tasks do not find each other within ``wait`` seconds, or the own port
+            is in use.
 
     Example:
         >>> strategy = make_strategy("mirrored")                                              # doctest: +SKIP
@@ -47,7 +50,11 @@ def make_strategy(
     if name == "multi_worker":
         join_workers(cluster or find_cluster(wait=wait), wait)
         return multi_worker_strategy()
-    _check_backend(name)
+    if name == "parameter_server":
+        from zoo.distribute.parameter_servers import server_strategy
+
+        return server_strategy(cluster, wait)
+    check_backend(name)
     import tensorflow as tf
 
     return tf.distribute.MirroredStrategy(_devices(devices)) if name == "mirrored" else tf.distribute.get_strategy()
@@ -67,7 +74,7 @@ def join_workers(cluster: Cluster, wait: float = 25.0) -> None:
 
 def multi_worker_strategy() -> tf.distribute.MultiWorkerMirroredStrategy:
     """The strategy of workers that have met; `make_strategy` calls it after `join_workers`."""
-    _check_backend("multi_worker")
+    check_backend("multi_worker")
     import tensorflow as tf
 
     kinds = tf.distribute.experimental.CommunicationImplementation
@@ -82,7 +89,8 @@ def multi_worker_strategy() -> tf.distribute.MultiWorkerMirroredStrategy:
         ) from error
 
 
-def _check_backend(name: str) -> None:
+def check_backend(name: str) -> None:
+    """Raise unless Keras runs on TensorFlow, or the strategy is none."""
     import keras
 
     if name != "none" and keras.backend.backend() != "tensorflow":
