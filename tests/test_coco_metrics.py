@@ -171,6 +171,6 @@ def test_a_hundred_thousand_detections_take_seconds():
     none = [False] * 4
     samples = [Sample(str(i), None, (600, 600), some(4), rng.integers(0, 4, 4), none, none) for i in range(5000)]
     found = [(some(20), rng.random(20), rng.integers(0, 4, 20)) for _ in samples]
-    start = time.perf_counter()
+    start = time.process_time()  # other processes do not count
     evaluate_coco(found, samples, NAMES)
-    assert time.perf_counter() - start < 10
+    assert time.process_time() - start < 10

@@ -148,7 +148,7 @@ def test_kubernetes(monkeypatch):
         kubernetes_cluster(pods, "job-name=job")
 
 
-def meeting(*clusters: Cluster, wait: float = 10.0) -> list[str]:
+def meeting(*clusters: Cluster, wait: float = 60.0) -> list[str]:
     """What the meeting tells each; empty where all went well."""
     told = [""] * len(clusters)
 
@@ -179,7 +179,7 @@ def test_one_that_does_not_come_is_named():
     jobs = local(3)
     started = time.monotonic()
     told = meeting(Cluster(jobs, "worker", 0), Cluster(jobs, "worker", 2), wait=1.0)
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 20
     for text in told:
         assert f"not reached within 1 s: worker 1 at {jobs['worker'][1]} (nobody listens there)" in text
         assert "wait longer with --wait" in text
@@ -199,7 +199,7 @@ def test_tasks_that_disagree_are_told_so_at_once():
 
 def test_two_that_take_themselves_for_the_same_are_told_so():
     jobs = local(2)
-    impostor = meetings._Meeting(Cluster(jobs, "worker", 0), time.monotonic() + 5)
+    impostor = meetings._Meeting(Cluster(jobs, "worker", 0), time.monotonic() + 60)
     with socket.create_server(("", int(jobs["worker"][1].split(":")[1]))) as second:
         thread = threading.Thread(target=impostor.answer, args=(second,))
         thread.start()

@@ -19,7 +19,7 @@ WORKER = """
 import json, os, subprocess, sys, time
 task = json.loads(os.environ["TF_CONFIG"])["task"]
 name = f"{task['type']}{task['index']}"
-grandchild = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+grandchild = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(300)"])
 folder = sys.argv[1]
 with open(f"{folder}/{name}.pids", "a") as file:
     print(os.getpid(), grandchild.pid, os.environ["TF_CONFIG"], file=file)
@@ -44,10 +44,10 @@ class Started:
 
     def __init__(self, folder: Path, options: list[str], command: list[str]):
         self.folder = folder
-        words = [sys.executable, "-m", "zoo.cli.main", "launch", *options, "--grace", "3", "--", *command]
+        words = [sys.executable, "-m", "zoo.cli.main", "launch", "--grace", "3", *options, "--", *command]
         self.process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
-    def pids(self, name: str, start: int = 1, wait: float = 30) -> tuple[int, int]:
+    def pids(self, name: str, start: int = 1, wait: float = 120) -> tuple[int, int]:
         """Of a worker's ``start``-th start: its own and its child's."""
         file = self.folder / f"{name}.pids"
         until = time.monotonic() + wait
@@ -58,6 +58,14 @@ class Started:
             time.sleep(0.02)
         raise AssertionError(f"{name} did not start {start} times")
 
+    def until_there(self, path: Path, wait: float = 120) -> None:
+        """Return as soon as a worker has made a file."""
+        until = time.monotonic() + wait
+        while not path.exists():
+            assert self.process.poll() is None, "the launcher has ended"
+            assert time.monotonic() < until, f"{path.name} does not come"
+            time.sleep(0.02)
+
     def all_pids(self) -> list[int]:
         """Of all that were ever started."""
         lines = [line for file in self.folder.glob("*.pids") for line in file.read_text().splitlines()]
@@ -65,12 +73,12 @@ class Started:
 
     def end(self) -> tuple[int, str]:
         """Exit status and log; nothing may be left."""
-        log, _ = self.process.communicate(timeout=60)
+        log, _ = self.process.communicate(timeout=180)
         none_left(self.all_pids())
         return self.process.returncode, log
 
 
-def none_left(pids: list[int], wait: float = 15) -> None:
+def none_left(pids: list[int], wait: float = 60) -> None:
     until = time.monotonic() + wait
     while time.monotonic() < until and any(map(alive, pids)):
         time.sleep(0.05)
@@ -87,7 +95,10 @@ def alive(pid: int) -> bool:
 
 def test_one_log_and_one_cluster(tmp_path, worker):
     log = tmp_path / "logs" / "all.log"
-    started = Started(tmp_path, ["--workers", "2", "--ps", "1", "--log", str(log)], worker("pass"))
+    # The chief's end is everyone's: it waits until all have spoken.
+    line = "import glob; open(f'{folder}/{name}.ready', 'w').close()\n"
+    line += "while name == 'chief0' and len(glob.glob(f'{folder}/*.ready')) < 4: time.sleep(0.02)"
+    started = Started(tmp_path, ["--workers", "2", "--ps", "1", "--log", str(log)], worker(line))
     status, text = started.end()
     assert status == 0
     assert log.read_text() == text
@@ -101,7 +112,7 @@ def test_one_log_and_one_cluster(tmp_path, worker):
 
 
 def test_workers_are_restarted_together_and_on_other_ports(tmp_path, worker):
-    started = Started(tmp_path, ["--workers", "2"], worker("time.sleep(60 if start == 1 else 0)"))
+    started = Started(tmp_path, ["--workers", "2"], worker("time.sleep(300 if start == 1 else 0)"))
     started.pids("worker0")
     os.kill(started.pids("worker1")[0], signal.SIGKILL)
     status, text = started.end()
@@ -114,8 +125,8 @@ def test_workers_are_restarted_together_and_on_other_ports(tmp_path, worker):
 
 
 def test_with_parameter_servers_a_worker_is_restarted_alone(tmp_path, worker):
-    line = "time.sleep(0.1 if name == 'chief0' and os.path.exists(folder + '/go') else 60 if name != 'chief0' else 1e9)"
     wait = "while name == 'chief0' and not os.path.exists(folder + '/go'): time.sleep(0.05)\n"
+    line = "time.sleep(0.1 if name == 'chief0' else 300)"
     started = Started(tmp_path, ["--workers", "2", "--ps", "1"], worker(wait + line))
     for name in ("chief0", "worker0", "ps0"):
         started.pids(name)
@@ -135,7 +146,7 @@ def test_with_parameter_servers_a_worker_is_restarted_alone(tmp_path, worker):
     ("line", "options", "expected", "says"),
     [
         ("sys.exit(3)", ["--restarts", "1"], 3, "no restart is left after 1 restart"),
-        ("sys.exit(2) if name == 'worker1' else time.sleep(60)", [], 2, "worker 1 failed with status 2: a mistake"),
+        ("sys.exit(2) if name == 'worker1' else time.sleep(300)", [], 2, "worker 1 failed with status 2: a mistake"),
     ],
 )
 def test_what_is_not_started_again(tmp_path, worker, line, options, expected, says):
@@ -151,11 +162,10 @@ def test_a_command_that_is_not_there(tmp_path):
 
 def test_signals_are_passed_on(tmp_path, worker):
     catch = "import signal; signal.signal({0}, lambda *_: (print('caught', flush=True), sys.exit(0)))\n"
-    line = catch.format("signal.SIGTERM") + "open(f'{folder}/{name}.ready', 'w').close(); time.sleep(60)"
-    started = Started(tmp_path, ["--workers", "2"], worker(line))
+    line = catch.format("signal.SIGTERM") + "open(f'{folder}/{name}.ready', 'w').close(); time.sleep(300)"
+    started = Started(tmp_path, ["--workers", "2", "--grace", "60"], worker(line))
     for name in ("worker0", "worker1"):
-        while not (tmp_path / f"{name}.ready").exists():
-            time.sleep(0.02)
+        started.until_there(tmp_path / f"{name}.ready")
     started.process.send_signal(signal.SIGTERM)
     status, text = started.end()
     assert status == 128 + signal.SIGTERM
@@ -164,19 +174,18 @@ def test_signals_are_passed_on(tmp_path, worker):
 
 def test_a_second_signal_does_not_wait(tmp_path, worker):
     line = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN); open(f'{folder}/deaf', 'w').close()"
-    started = Started(tmp_path, ["--workers", "1", "--grace", "50"], worker(f"{line}; time.sleep(60)"))
-    while not (tmp_path / "deaf").exists():
-        time.sleep(0.02)
+    started = Started(tmp_path, ["--workers", "1", "--grace", "200"], worker(f"{line}; time.sleep(300)"))
+    started.until_there(tmp_path / "deaf")
     started.process.send_signal(signal.SIGINT)
     time.sleep(0.3)
     assert started.process.poll() is None
     started.process.send_signal(signal.SIGINT)
-    assert started.end()[0] == 128 + signal.SIGINT
+    assert started.end()[0] == 128 + signal.SIGINT  # within its time, which is shorter than the grace
 
 
 def test_nothing_is_left_when_the_launcher_is_killed(tmp_path, worker):
     """The watcher ends what the launcher can no longer end, processes of processes included."""
-    line = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\ntime.sleep(60)"
+    line = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\ntime.sleep(300)"
     started = Started(tmp_path, ["--workers", "2", "--ps", "1"], worker(line))
     for name in ("chief0", "worker0", "worker1", "ps0"):
         started.pids(name)
@@ -186,7 +195,7 @@ def test_nothing_is_left_when_the_launcher_is_killed(tmp_path, worker):
 
 def test_nothing_is_left_when_the_watcher_is_killed_too(tmp_path, worker):
     """Linux ends the children themselves."""
-    started = Started(tmp_path, ["--workers", "2"], worker("time.sleep(60)"))
+    started = Started(tmp_path, ["--workers", "2"], worker("time.sleep(300)"))
     pids = [started.pids(name) for name in ("worker0", "worker1")]
     children = Path(f"/proc/{started.process.pid}/task/{started.process.pid}/children").read_text().split()
     watcher = next(pid for pid in children if b"watch" in Path(f"/proc/{pid}/cmdline").read_bytes())

@@ -17,6 +17,7 @@ from tiny import tiny_detector
 
 import zoo
 from zoo.cli.main import build_parser, main
+from zoo.cli.servers import SERVED, check_server_options
 from zoo.cli.strategy import naming_lost_workers
 from zoo.distribute.cluster import WorkerLostError
 from zoo.distribute.launch import free_ports
@@ -202,7 +203,7 @@ def test_the_command_tells_soon(monkeypatch, capsys, tmp_path, config, says):
     words = ["train", "--strategy", "multi_worker", "--wait", "1", "--data", "digits:4", "--out", str(tmp_path)]
     began = time.monotonic()
     assert main([*words, "--model", "faster_rcnn_resnet18"]) == 2
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 30  # as promised
     assert says in capsys.readouterr().err
 
 
@@ -219,28 +220,42 @@ def test_ready_files_hold_commands_that_are_understood():
 
     folder = HERE.parent / "examples" / "cluster"
     commands = []
-    for file in ("kubeflow.yaml", "kubernetes-job.yaml"):
-        for document in yaml.safe_load_all((folder / file).read_text()):
+    for file in sorted(folder.glob("*.yaml")):
+        for document in yaml.safe_load_all(file.read_text()):
             spec = document.get("spec", {})
-            spec = spec.get("tfReplicaSpecs", {}).get("Worker", spec)
-            if "template" in spec:
-                commands.append(spec["template"]["spec"]["containers"][0]["command"])
-    slurm = (folder / "slurm.sbatch").read_text().replace("\\\n", " ").replace('"', "")
-    line = next(line for line in slurm.splitlines() if "zoo train" in line)
-    commands.append(line[line.index("zoo train") :].split(" && ")[0].split())
-    assert len(commands) == 3
+            for part in spec.get("tfReplicaSpecs", {"": spec}).values():
+                if "template" in part:
+                    commands.append(part["template"]["spec"]["containers"][0]["command"])
+    for file in sorted(folder.glob("*.sbatch")):
+        text = file.read_text().replace("\\\n", " ").replace('"', "")
+        line = next(line for line in text.splitlines() if "zoo train" in line)
+        commands.append(line[line.index("zoo train") :].split(" && ")[0].split())
+    found = []
     for command in commands:
         args = build_parser().parse_args(command[1:])
-        assert (args.strategy, args.resume) == ("multi_worker", True)
+        assert args.resume
         assert args.model in zoo.list_models()
+        found.append((args.strategy, args.cluster))
+    # Kubeflow's chief, workers and servers run the same command.
+    assert found == [
+        *[("parameter_server", "tf_config")] * 3,
+        ("multi_worker", "tf_config"),
+        ("multi_worker", "kubernetes"),
+        ("parameter_server", "slurm"),
+        ("multi_worker", "slurm"),
+    ]
 
 
 def test_the_commands_of_the_documentation_are_understood():
     lines = (HERE.parent / "docs" / "distributed.md").read_text().splitlines()
     commands = [line.split()[1:] for line in lines if line.strip().startswith(("zoo train -", "zoo launch -"))]
-    assert len(commands) == 3
+    strategies = []
     for command in commands:
         args = build_parser().parse_args(command)
         if command[0] == "launch":
+            servers = args.ps
             args = build_parser().parse_args(args.words[args.words.index("zoo") + 1 :])
-        assert args.strategy in ("mirrored", "multi_worker")
+            assert (servers > 0) == (args.strategy in SERVED)
+        check_server_options(args)
+        strategies.append(args.strategy)
+    assert strategies == ["mirrored", "multi_worker", "multi_worker", "parameter_server", "sandblaster"]

@@ -214,7 +214,7 @@ def test_killed_in_mid_download_the_next_call_ends_well(home):
     page = Page(BODY, hold=200_000)
     with Publisher({"/net.npz": page}) as publisher:
         with run_locate(publisher.url("/net.npz")) as process:
-            deadline = time.monotonic() + 60
+            deadline = time.monotonic() + 180
             while not any(p.stat().st_size > 150_000 for p in home.glob(".parts/*.npz")):
                 assert time.monotonic() < deadline
                 assert process.poll() is None
@@ -236,7 +236,7 @@ def test_eight_processes_fetch_once(home):
         try:
             assert [process.stdout.readline() for process in processes] == ["ready\n"] * 8
             page.released.set()
-            ends = [process.communicate(timeout=60)[0].strip() for process in processes]
+            ends = [process.communicate(timeout=180)[0].strip() for process in processes]
         finally:
             for process in processes:
                 process.kill()

@@ -37,7 +37,7 @@ def run(scenario, artifact, max_batch=4, max_delay=0.02, watcher=None):
         batcher = Batcher(artifact.predict_on_batch, max_batch, max_delay, watcher)
         batcher.start()
         try:
-            return await asyncio.wait_for(scenario(batcher), 20)
+            return await asyncio.wait_for(scenario(batcher), 90)
         finally:
             await batcher.stop()
 
@@ -72,7 +72,7 @@ def test_an_image_waits_for_others_no_longer_than_the_delay():
         await second
         return waited
 
-    assert 0.2 <= run(scenario, artifact, max_delay=0.2) < 10
+    assert 0.5 <= run(scenario, artifact, max_delay=0.5) < 10
     assert artifact.batches == [(2, 5, 5, 3)]
     artifact.batches.clear()
     run(scenario, artifact, max_delay=0)
@@ -85,7 +85,7 @@ def test_a_full_batch_does_not_wait():
         await asyncio.gather(*(batcher.submit(pixels(5, 5, i)) for i in range(4)))
         return time.monotonic() - begin
 
-    assert run(scenario, FakeArtifact(), max_delay=15) < 10
+    assert run(scenario, FakeArtifact(), max_delay=60) < 30
 
 
 def test_a_rare_size_is_not_overtaken_for_ever():

@@ -26,7 +26,7 @@ SMALL = {"instances": [np.full((4, 4, 3), 9).tolist()]}
 
 def connect(client):
     parts = urlsplit(client.address)
-    return socket.create_connection((parts.hostname, parts.port), timeout=20)
+    return socket.create_connection((parts.hostname, parts.port), timeout=90)
 
 
 def head(length, more=""):
@@ -87,22 +87,23 @@ def test_a_request_that_takes_too_long():
         assert answer.status_code == 504
         assert "0.3 s" in answer.json()["error"]
         artifact.gate.set()
-        assert client.predict(SMALL).status_code == 200
+        # Where the machine is busy, an answer may take as long again.
+        until(lambda: client.predict(SMALL).status_code == 200)
 
 
 def test_a_body_that_does_not_arrive():
-    with served(FakeArtifact(), timeout=0.3, max_requests=1) as client:
+    with served(FakeArtifact(), timeout=0.8, max_requests=1) as client:
         with connect(client) as connection:
             connection.sendall(head(1000) + b'{"instances"')
             status, sentence, _ = answered(connection)
             assert status == 408
-            assert "not arrived within 0.3 s" in sentence
+            assert "not arrived within 0.8 s" in sentence
         # Hung up in the middle: its place is free again.
         with connect(client) as connection:
             connection.sendall(head(1000) + b'{"instances"')
             until(lambda: client.metric("zoo_requests_in_progress") == 1)
         until(lambda: client.metric("zoo_requests_in_progress") == 0)
-        assert client.predict(SMALL).status_code == 200
+        until(lambda: client.predict(SMALL).status_code == 200)
 
 
 def test_requests_wait_until_there_is_room_for_their_pixels():
@@ -205,7 +206,7 @@ def test_told_to_stop_it_finishes_what_is_in_flight(alone):
         os.kill(process.pid, signal.SIGTERM)
         until(lambda: refuses(client))
         assert [each.result().status_code for each in inside] == [200] * 3
-    assert process.wait(10) == 0
+    assert process.wait(90) == 0
 
 
 def test_a_client_that_never_finishes_does_not_keep_it_from_stopping(alone):
@@ -215,7 +216,7 @@ def test_a_client_that_never_finishes_does_not_keep_it_from_stopping(alone):
         begun.sendall(b"GET /v2 HTTP/1.1\r\nHost: x\r\n\r\n")
         assert begun.recv(12) == b"HTTP/1.1 200"
         os.kill(process.pid, signal.SIGTERM)
-        assert process.wait(20) == 0
+        assert process.wait(90) == 0
 
 
 def test_killed_and_started_again_it_serves(alone):
@@ -224,7 +225,7 @@ def test_killed_and_started_again_it_serves(alone):
         dying = pool.submit(client.predict, SMALL)
         until(lambda: client.metric("zoo_requests_in_progress") == 1)
         process.kill()
-        assert process.wait(10) == -signal.SIGKILL
+        assert process.wait(90) == -signal.SIGKILL
         with pytest.raises(OSError):
             dying.result()
     _, client = alone(0)

@@ -116,7 +116,7 @@ def test_the_health_check_tells_a_model_that_is_there_from_one_that_is_not():
         port = address.rpartition(":")[2]
         for name, wanted in (("digits", 0), ("other", 1)):
             text = command.replace(str(REST), port).replace("digits", name)
-            assert subprocess.run([shell, option, text], timeout=20).returncode == wanted
+            assert subprocess.run([shell, option, text], timeout=90).returncode == wanted
     assert subprocess.run([shell, option, command.replace(str(REST), port)], capture_output=True).returncode == 1
 
 
