@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from zoo.cli.proposal_options import chosen_method
 from zoo.datasets import load
 from zoo.datasets.pipeline import Batches
 from zoo.datasets.proposals import Computed
-from zoo.datasets.proposals_choice import First
+from zoo.datasets.proposals_choice import First, source_name
 from zoo.datasets.proposals_dense import DenseBoxes
 from zoo.datasets.proposals_files import save_npz
 from zoo.datasets.proposals_selective import SelectiveSearch
@@ -163,22 +164,31 @@ def test_table_6s_stages_from_the_command_line(tmp_path, capsys):
 
 
 def test_a_run_is_measured_and_compressed_on_its_own_proposals(run, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(SelectiveSearch, "__init__", lambda *a, **k: pytest.fail("the run's own were not used"))
+    looked_at = []
+
+    def evaluate(model, data, *, proposals, **more):
+        looked_at.append((source_name(proposals), len(proposals.boxes(data.sample(0), data.image(0)))))
+        return SimpleNamespace(result=SimpleNamespace(map=0.25))
+
+    def stopped(*arguments, **more):
+        evaluate(*arguments, proposals=more["proposals"])
+        raise ValueError("far enough")
+
+    monkeypatch.setattr("zoo.training.evaluate.evaluate", stopped)
+    monkeypatch.setattr(zoo, "evaluate", evaluate)
     where = ("--data", "digits:4", "--split", "test")
-    assert main(["eval", *where, "--weights", str(run), "--json", str(tmp_path / "s.json")]) == 0
+    assert main(["eval", *where, "--weights", str(run)]) == 2
     assert f"Proposals as in the training of {run}: dense" in capsys.readouterr().out
-    small = ["compress", str(run), str(tmp_path / "small.keras"), "--rank", "fc=40", "--repeats", "0", *where]
-    assert main([*small, "--json", str(tmp_path / "c.json")]) == 0
+    small = ["compress", str(run), str(tmp_path / "small.keras"), "--rank", "fc=40", "--repeats", "0"]
+    assert main([*small, *where, "--json", str(tmp_path / "c.json")]) == 0
     assert "0 pictures computed now" in capsys.readouterr().out
-    record, wanted = (json.loads((tmp_path / name).read_text()) for name in ("c.json", "s.json"))
-    assert record["proposals"] == "dense"
-    assert record["before"]["map"] == wanted["map"]
-    looked_at, evaluate = [], zoo.evaluate
-    monkeypatch.setattr(zoo, "evaluate", lambda *a, **k: (looked_at.append(k["proposals"].most), evaluate(*a, **k))[1])
-    assert main([*small, "--most-proposals", "7"]) == 0
-    assert looked_at == [7, 7]  # before and after
+    assert json.loads((tmp_path / "c.json").read_text())["proposals"] == "dense"
+    assert main([*small, *where, "--most-proposals", "7"]) == 0
+    dense = source_name(Computed(DenseBoxes()))
+    # The measurement, and both models of each compression.
+    assert [(name.partition(",")[0], count) for name, count in looked_at] == [(dense, 60)] * 3 + [(dense, 7)] * 2
     capsys.readouterr()
-    assert main([*small[:-4], "--proposals", "dense"]) == 2
+    assert main([*small, "--proposals", "dense"]) == 2
     assert "--proposals and --most-proposals are for --data; give that too" in capsys.readouterr().err
 
 

@@ -60,6 +60,7 @@ def test_statistics_are_measured_once_and_a_trained_regression_keeps_its_meaning
     zoo.train(model, batches, out=tmp_path / "new", epochs=1, **options)
     np.testing.assert_array_equal(np.asarray(model.box_means), np.asarray(wanted.box_means))
     np.testing.assert_array_equal(np.asarray(model.box_deviations), np.asarray(wanted.box_deviations))
+    monkeypatch.setattr(FastRCNN, "fit", lambda self, *a, **k: keras.callbacks.History())  # what follows ends before
     zoo.train(fast(), batches, out=tmp_path / "new", epochs=2, resume=True, **options)
     kept = fast()
     kept.set_target_statistics(np.full((2, 4), 0.5), np.full((2, 4), 0.25), new=True)

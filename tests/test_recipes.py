@@ -1,5 +1,7 @@
 """Recipes for detectors: the papers' schedules, biases, freezing, accumulation; resuming with all of them."""
 
+from types import SimpleNamespace
+
 import fakes
 import keras
 import numpy as np
@@ -189,6 +191,19 @@ def test_a_stage_stands_for_its_first_layer():
         freeze_before(tiny_detector(), "conv9")
     assert paper_start(zoo.get("resnet18", include_top=False)) is None
     assert freeze_before(zoo.get("resnet18", include_top=False), "paper") == ()
+
+
+def test_the_head_alone_is_trained_from_its_first_layer():
+    # Girshick 2015, table 5.
+    model = tiny_detector()
+    assert freeze_before(model, "fc") == ("conv1", "conv2", "conv3", "conv4")
+    trained = {variable.path.removeprefix("tiny/") for variable in model.trainable_variables}
+    assert {"fc/kernel", "head/score/kernel", "head/loc/bias"} <= trained
+    assert not any(name.startswith("conv") for name in trained), trained
+    parts = vgg_parts("vgg11", head_units=4)
+    model = SimpleNamespace(name="x", extractor=parts.extractor, head=SimpleNamespace(body=parts.body))
+    assert freeze_before(model, "fc7")[-2:] == ("conv5_2", "fc6")
+    assert not parts.extractor.trainable_variables
 
 
 def test_frozen_layers_stay_bit_for_bit_and_the_others_learn(tmp_path):

@@ -16,7 +16,8 @@ def freeze_before(model: keras.Model, start: str) -> tuple[str, ...]:
 
     Args:
         model: a detector, whose extractor is meant, or a classifier.
-        start: name of a layer, or of a stage such as ``"conv3"`` for ``conv3_1`` and what follows; or ``"paper"``.
+        start: name of a layer, or of a stage such as ``"conv3"`` for ``conv3_1`` and what follows; ``"fc6"`` or another
+            layer of a detector's head for the head alone (Girshick 2015, table 5); or ``"paper"``.
 
     Example:
         >>> freeze_before(zoo.get("faster_rcnn_vgg16"), "conv3_1")    # doctest: +SKIP
@@ -27,6 +28,12 @@ def freeze_before(model: keras.Model, start: str) -> tuple[str, ...]:
         start = paper_start(model)
         if start is None:
             return ()
+    body = getattr(getattr(model, "head", None), "body", None)
+    if body is not None and start in {layer.name for layer in body.layers if layer.weights}:
+        convolutions = [layer for layer in network.layers if layer.weights]
+        for layer in convolutions:
+            layer.trainable = False
+        return (*(layer.name for layer in convolutions), *freeze_layers(body, start, model.name))
     return freeze_layers(network, start, model.name)
 
 
