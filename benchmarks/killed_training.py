@@ -30,6 +30,7 @@ KINDS = {"joint": ("",), "alternating": STEPS}
 DELAY = 0.05  # seconds that a picture takes to read, so that there are moments to be hit
 # Six pictures: epochs of six batches of one, and of three of two.
 RPN_STEPS, FAST_STEPS, JOINT_STEPS, EPOCHS = 33, 17, 20, 5
+EPOCH_SECONDS = 0.4  # about what they take
 
 
 def train(kind: str, folder: Path) -> None:
@@ -64,13 +65,19 @@ def finish(kind: str, folder: Path) -> None:
 
 
 def epochs_done(folder: Path) -> int:
-    """Whole epochs in a training's log."""
-    log = folder / "history.csv"
-    return max(0, len(log.read_text().splitlines()) - 1) if log.is_file() else 0
+    """Whole epochs in a training's checkpoint, from which it would go on."""
+    checkpoint = folder / FILES[1]
+    if not checkpoint.is_file():
+        return 0
+    with h5py.File(checkpoint) as file:
+        return json.loads(file["_state/progress"][()])["epoch"]
 
 
 def kill(kind: str, folder: Path, step: str, moment: float, epoch_seconds: float) -> str:
-    """Kill a training ``moment`` epochs after the beginning of a step; says what there was at that moment."""
+    """Kill a training ``moment`` epochs after the beginning of a step; says what there was at that moment.
+
+    Whole epochs are those of its checkpoint, the rest is that part of ``epoch_seconds``.
+    """
     process = start(kind, folder)
     for line in process.stdout:
         # The first line about a step's batches; those before are about proposals and steps that are done.
@@ -79,17 +86,17 @@ def kill(kind: str, folder: Path, step: str, moment: float, epoch_seconds: float
     else:
         raise SystemExit(f"the {kind} training ended before step {step}")
     while epochs_done(folder / step) < int(moment) and process.poll() is None:
-        time.sleep(0.002)
+        time.sleep(0.005)
     time.sleep((moment % 1) * epoch_seconds)
     ended = process.poll() is not None
     process.kill()
     process.communicate()
     if ended:
         raise SystemExit(f"step {step} ended before it was to be killed; is DELAY too short?")
-    epochs = epochs_done(folder / step)
     if (folder / step / FILES[0]).is_file():
-        return f"{epochs} epochs, and the final weights"
-    return f"{epochs} epochs and a checkpoint" if (folder / step / FILES[1]).is_file() else "no checkpoint"
+        return "final weights"
+    epochs = epochs_done(folder / step)
+    return f"checkpoint of epoch {epochs}" if epochs else "no checkpoint"
 
 
 def same(one: Path, other: Path) -> int:
@@ -141,7 +148,7 @@ class Bench:
         name = step or kind
         done = self.done.get(name, [])
         for moment in moments(name, self.number, self.seed)[len(done) :]:
-            found = kill(kind, self.folder / f"killed-{kind}", step, moment, 6 * DELAY)
+            found = kill(kind, self.folder / f"killed-{kind}", step, moment, EPOCH_SECONDS)
             done = [*done, {"epoch": round(moment, 2), "found": found}]
             self.keep(name, done)
             print(f"{name}: killed after {moment:.2f} epochs, with {found}", flush=True)
@@ -174,8 +181,8 @@ def tell(done: dict) -> str:
     return (
         f"{total} kills. After the last one all arrays (weights, momentum, averages, gradients, seeds) were equal bit "
         f"for bit to those of trainings left alone: {done['joint arrays']} of the joint training, "
-        f"{done['alternating arrays']} of the one by turns. Moments are in epochs from the beginning of the step, each "
-        "with what the folder held then:\n\n"
+        f"{done['alternating arrays']} of the one by turns. Moments are in epochs from the beginning of the step, "
+        "drawn at random, each with what the folder held when the process was gone:\n\n"
         + common.table(["training", *(f"kill {number + 1}" for number in range(count))], rows)
     )
 
