@@ -86,7 +86,8 @@ def test_a_training_leaves_its_folder_and_goes_on(found):
     assert any("3 of 9 steps are done; what came after them is lost" in line for line in fit["lines"])
     assert fit["steps"] == [6, 9]
     assert fit["loaded"] == 0
-    assert {"downpour.npz", "history.csv", "curves.png", "model.weights.h5", "model.json"} <= set(fit["files"])
+    files = {"downpour.npz", "history.csv", "curves.png", "summary.json", "model.weights.h5", "model.json"}
+    assert files <= set(fit["files"])
     assert fit["log"][0].startswith("epoch,seconds,learning_rate,loss,")
     assert [line.split(",")[0] for line in fit["log"][1:]] == ["1", "2", "3"]
     assert {"staleness", "val_top1_error"} <= set(fit["log"][0].split(","))

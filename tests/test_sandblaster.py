@@ -326,6 +326,7 @@ def test_a_training_leaves_its_folder_and_goes_on(tmp_path):
     log = read_csv(tmp_path / "history.csv")
     assert [row["epoch"] for row in log] == [1, 2, 3]
     assert {"loss", "passes", "gradient", "length", "val_top1_error"} <= set(log[-1])
+    assert json.loads((tmp_path / "summary.json").read_text())["totals"]["iterations"] == 2  # of the second run
     loaded = colour_net(seed=5)
     load_weights_file(loaded, tmp_path / "model.weights.h5")
     np.testing.assert_array_equal(flat_weights(loaded), flat_weights(kept))

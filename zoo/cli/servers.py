@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from zoo.cli.console import import_tensorflow_quietly, say
-from zoo.distribute.observer import Observer
 from zoo.distribute.parameter_servers import join_servers, take_part, with_roles
 from zoo.distribute.resolve import find_cluster
+from zoo.distribute.summary_servers import Recorder
 
 if TYPE_CHECKING:
     import keras
@@ -126,7 +126,7 @@ def train_on_servers(
         "tensorboard": not args.no_tensorboard,
         "command": args.command_line,
         "say": say,
-        "observer": _Told(),
+        "observer": _Told(None if args.no_tensorboard else args.out / "tensorboard"),
     }
     if args.strategy == DOWNPOUR:
         from zoo.distribute.downpour_run import fit_downpour
@@ -161,7 +161,7 @@ def train_on_servers(
     )
 
 
-class _Told(Observer):
+class _Told(Recorder):
     def placed(self, *, servers: Mapping[str, int]) -> None:
         """Say it."""
         say(f"Parameters: {', '.join(f'{size / 1e6:.1f} MB on {name}' for name, size in servers.items())}")

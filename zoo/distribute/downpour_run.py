@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from zoo.distribute.downpour import DownpourRow, steps_in, train_downpour
 from zoo.distribute.downpour_rules import Rule
 from zoo.distribute.run_folder import RunFolder
+from zoo.distribute.summary_servers import Recorder, summarise
 from zoo.training.recipe import Recipe
 from zoo.training.schedule import WarmupDecay
 
@@ -72,7 +73,7 @@ def fit_downpour(
         tensorboard: see there.
         command: see there.
         say: prints a line for each epoch.
-        observer: see `zoo.distribute.observer`.
+        observer: see `zoo.distribute.observer`; by default, or if it is a `Recorder`, the training ends with a summary.
 
     Example:
         >>> fit_downpour(model, data, strategy=strategy, out="runs/downpour", epochs=10)    # doctest: +SKIP
@@ -111,6 +112,7 @@ def fit_downpour(
         say(line_of("epoch", last, logs))
 
     settings = {**folder.settings, "learning_rate": recipe.learning_rate, "schedule": recipe.schedule}
+    observer = observer or Recorder(folder.out / "tensorboard" if tensorboard else None)
     rows = train_downpour(
         model,
         batches,
@@ -130,6 +132,7 @@ def fit_downpour(
         observer=observer,
     )
     folder.close()
+    summarise(observer, folder.out, say)
     return rows
 
 

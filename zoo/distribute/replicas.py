@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -120,11 +120,16 @@ class Replicas:
 
     def numbers_of_all(self, number: float) -> list[float]:
         """What each worker calls this with, by worker. It waits until all have called."""
+        return [row[0] for row in self.rows_of_all([number])]
+
+    def rows_of_all(self, numbers: Sequence[float]) -> list[list[float]]:
+        """The same for several numbers each, as many on all workers."""
         if self.workers == 1:
-            return [float(number)]
+            return [[float(each) for each in numbers]]
         import tensorflow as tf
 
-        share = tf.one_hot(self.worker, self.workers) * float(number) * (self.workers / self.count)
+        mine = tf.constant([float(each) for each in numbers]) * (self.workers / self.count)
+        share = tf.one_hot(self.worker, self.workers)[:, None] * mine
 
         @tf.function
         def together() -> tf.Tensor:

@@ -10,6 +10,7 @@ from zoo.distribute.downpour_run import line_of
 from zoo.distribute.run_folder import RunFolder
 from zoo.distribute.sandblaster import BatchUnits, SandblasterRow, train_sandblaster
 from zoo.distribute.sandblaster_state import iterations_in
+from zoo.distribute.summary_servers import Recorder, summarise
 
 if TYPE_CHECKING:
     import keras
@@ -75,7 +76,7 @@ def fit_sandblaster(
         tensorboard: see there.
         command: see there.
         say: prints a line for each iteration.
-        observer: see `zoo.distribute.observer`.
+        observer: see `zoo.distribute.observer`; by default, or if it is a `Recorder`, the training ends with a summary.
 
     Example:
         >>> fit_sandblaster(model, data, strategy=strategy, out="runs/lbfgs", passes=50)    # doctest: +SKIP
@@ -114,6 +115,7 @@ def fit_sandblaster(
         logs = {"loss": row.loss, "gradient": row.gradient, "length": row.length, "passes": row.passes}
         say(line_of("iteration", last, folder.add(logs)))
 
+    observer = observer or Recorder(folder.out / "tensorboard" if tensorboard else None)
     rows = train_sandblaster(
         model,
         BatchUnits(folder.batches),
@@ -131,4 +133,5 @@ def fit_sandblaster(
         observer=observer,
     )
     folder.close()
+    summarise(observer, folder.out, say)
     return rows

@@ -13,6 +13,9 @@ import keras
 from zoo.datasets.pipeline import Batches
 from zoo.datasets.proposals_choice import check_proposals
 from zoo.distribute.replicas import Replicas
+from zoo.distribute.summary import fit_summary
+from zoo.distribute.timing import StepTimer
+from zoo.distribute.timing_log import EpochTimes
 from zoo.training.box_statistics import measure_boxes
 from zoo.training.checkpoint import Checkpoint, Progress, load_checkpoint, read_progress
 from zoo.training.freeze import freeze_before
@@ -54,7 +57,8 @@ def train(
     """Train ``model`` and leave everything about it in the folder ``out``.
 
     The folder then holds ``model.weights.h5`` and ``model.json`` (``zoo.load(out)`` reads both),
-    ``best.weights.h5``, ``checkpoint.weights.h5``, ``history.csv``, ``curves.png`` and ``tensorboard/``.
+    ``best.weights.h5``, ``checkpoint.weights.h5``, ``history.csv``, ``curves.png``, ``tensorboard/`` and
+    ``summary.json`` (where the time went).
 
     Args:
         model: a detector whose ``classes`` are those of the data, or a classifier of as many classes. One built under
@@ -140,14 +144,16 @@ def train(
         best = -1.0 if task.judge is None else task.judge.best
         return Progress(epoch, settings, log.rows, best, 0.0 if budget is None else budget.elapsed)
 
-    callbacks = [StopOnNan(batches), budget or StopAtStep(total, batches.steps_per_epoch), task.judge, log]
+    timer = StepTimer(batches.batch_size // replicas.workers, replicas.count // replicas.workers)
+    clock = EpochTimes(timer, out / "tensorboard" / f"worker{replicas.worker}" if tensorboard else None)
+    callbacks = [clock, StopOnNan(batches), budget or StopAtStep(total, batches.steps_per_epoch), task.judge, log]
     if tensorboard:
         callbacks.append(keras.callbacks.TensorBoard(str(out / "tensorboard"), write_graph=False))
     callbacks.append(Checkpoint(checkpoint, progress, meta))
     if not replicas.is_chief:
-        callbacks = callbacks[:2]  # the files are the chief's
+        callbacks = callbacks[:3]  # the files are the chief's
     try:
-        with replicas.ready(model, batches):
+        with replicas.ready(model, batches), timer.watch(model):
             history = model.fit(
                 replicas.train_data(batches, done.epoch),
                 initial_epoch=done.epoch,
@@ -167,6 +173,11 @@ def train(
         raise
     with replicas.scope(), replicas.together():
         save_result(model, out, keep, meta, log.rows, replicas.is_chief)
+        summary = fit_summary(replicas, timer.total)
+    if replicas.is_chief:
+        summary.save(out)
+        if verbose:
+            print(summary.text())
     return history
 
 
