@@ -54,8 +54,14 @@ def with_proposals(
 
 
 def shown(pixels: np.ndarray, most: int | None, dtype: str) -> dict[str, np.ndarray]:
-    """What a model is given to look at ``pixels (H, W, 3)``, by name; see :func:`with_proposals` for ``most``."""
+    """What a model is given to look at ``pixels (H, W, 3)``, by name; see :func:`with_proposals` for ``most``.
+
+    Proposals are as many for every picture, filled up with boxes of no area (:mod:`zoo.export.tflite_int8` tells why).
+    """
     (picture,) = with_proposals([SamplePicture("", pixels)], most)
+    if most is not None:
+        missing = min(most, _MOST) - len(picture.proposals)
+        picture = replace(picture, proposals=np.pad(picture.proposals, ((0, missing), (0, 0))))
     return picture.inputs(dtype)
 
 

@@ -15,7 +15,9 @@ def rewrite(folder: str | Path) -> int:
     ``x << n`` becomes ``x * 2 ** n``, and slices that only insert axes, such as ``x[:, None]``, become ``expand_dims``:
     where two lengths are unknown the converter finds nothing for them. Both are exact. A mean over several axes becomes
     one after the other: TFLite adds all numbers to one sum, and loses three of seven digits on a large feature map,
-    which group normalisation in a deep network turns into other detections.
+    which group normalisation in a deep network turns into other detections. A number that is broadcast becomes one that
+    is filled in: asked for no copy of it at all, as when nothing is left to fill up, TFLite writes one all the same,
+    beyond its memory.
     """
     path = Path(folder) / "saved_model.pb"
     saved = SavedModel.FromString(path.read_bytes())
@@ -42,6 +44,8 @@ def _replacement(node: NodeDef, by_name: dict[str, NodeDef]) -> list[NodeDef]:
         return _expand(node, axes) if axes else []
     if node.op == "Mean":
         return _means(node, by_name)
+    if node.op == "BroadcastTo":
+        return _fill(node, by_name)
     return []
 
 
@@ -90,6 +94,19 @@ def _means(node: NodeDef, by_name: dict[str, NodeDef]) -> list[NodeDef]:
         found += [place, made]
         value = f"{name}:output:0"
     return found
+
+
+def _fill(node: NodeDef, by_name: dict[str, NodeDef]) -> list[NodeDef]:
+    """The same number everywhere; nothing if it is an array that is broadcast."""
+    number = by_name.get(node.input[0].partition(":")[0])
+    if number is None or number.op != "Const" or number.attr["value"].tensor.tensor_shape.dim:
+        return []
+    made = _node(node.name, "Fill", [node.input[1], node.input[0]])
+    # Asking for an attribute that is not there would put an empty one there.
+    for name, kind in (("T", "T"), ("Tidx", "index_type")):
+        if name in node.attr:
+            made.attr[kind].CopyFrom(node.attr[name])
+    return [made]
 
 
 def _new_axes(node: NodeDef, by_name: dict[str, NodeDef]) -> list[int]:

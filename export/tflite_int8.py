@@ -3,6 +3,9 @@
 Rounded as a whole the graph fails when it runs: what its non-maximum suppression counts with is rounded too. The
 converter has lists of what to leave alone, but follows them only in part (slices and softmax are rounded regardless).
 So the ranges are measured for all of it, those that are not to be used are taken out, and then it is rounded.
+
+What measures them sets one input after the other, and each that has another shape than before moves all of them in
+memory: those set before are lost. So of several inputs only the first may change its shape from picture to picture.
 """
 
 from __future__ import annotations
@@ -66,7 +69,13 @@ def _measured(converter: tf.lite.TFLiteConverter, pictures: Iterable[dict[str, n
     """The model in float32, with the range of every tensor on the pictures."""
 
     def inputs() -> Iterator[tuple[str, dict[str, np.ndarray]]]:
-        yield from (("serving_default", each) for each in pictures)
+        others = None
+        for each in pictures:
+            shapes = [value.shape for value in each.values()][1:]
+            if others not in (None, shapes):
+                raise ExportError(f"inputs behind the first have the shapes {others}, then {shapes}; keep to one")
+            others = shapes
+            yield "serving_default", each
 
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.representative_dataset = inputs

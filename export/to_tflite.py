@@ -78,12 +78,6 @@ def tflite(
         raise ExportError(f"dtype={dtype!r}: images are 'uint8' or 'float32'")
     need("ai_edge_litert.interpreter", "ai-edge-litert", "comparing a TFLite file with its Keras model")
     seen = subject(model)
-    if precision == "int8" and seen.proposals is not None:
-        # TensorFlow's calibrator, given proposals besides images, writes beyond its memory and ends the process.
-        raise ExportError(
-            f"{seen.name} looks at proposals of others, and of such models TensorFlow cannot measure what int8 needs: "
-            "choose 'dynamic_int8' or 'float16', or ONNX, which has int8 for them"
-        )
     pictures = representative_pictures(representative, size) if precision == "int8" else ()
     metadata = describe(seen, "tflite", dtype=dtype, size=size, precision=precision)
     with work_folder(path) as folder:

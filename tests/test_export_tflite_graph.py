@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 
+from zoo.export.checks import operators
 from zoo.export.tflite_graph import rewrite
 
 SLICES = {
@@ -23,6 +24,13 @@ KEPT = ("cut", "one taken", "backwards")
 
 def functions(x, bits):
     found = {name.replace(" ", "_"): cut(x) * 2.0 for name, cut in SLICES.items() if name not in KEPT}
+    rows = tf.shape(x)[0]
+    for missing in (3, 4):
+        # Of a number, as Keras fills; with three columns given nothing is missing, and then one.
+        given, more = tf.shape(x)[1], missing - tf.shape(x)[1]
+        parts = [tf.zeros(tf.stack([rows, given, 3, 4])), tf.broadcast_to(7.0, tf.stack([rows, more, 3, 4]))]
+        found[f"filled{missing - 3}"] = tf.concat(parts, axis=1)
+    found["copied"] = tf.broadcast_to(x[:, None], tf.stack([rows, 2, tf.shape(x)[1]]))
     return {**found, "shifted": tf.bitwise.left_shift(3 * tf.ones_like(bits), bits)}
 
 
@@ -31,7 +39,8 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("saved")
     spec = [tf.TensorSpec((None, None), tf.float32, "x"), tf.TensorSpec((None, 5), tf.int32, "bits")]
     tf.saved_model.save(tf.Module(), str(folder), signatures=tf.function(functions, input_signature=spec))
-    assert rewrite(folder) == len(SLICES) - len(KEPT) + 1
+    # And the slice of "copied".
+    assert rewrite(folder) == len(SLICES) - len(KEPT) + 4
     return folder
 
 
@@ -44,6 +53,11 @@ def check(found):
         if name not in KEPT:
             np.testing.assert_array_equal(found[name.replace(" ", "_")], 2 * cut(X))
     np.testing.assert_array_equal(found["shifted"], 3 << BITS)
+    filled = np.zeros((2, 4, 3, 4), np.float32)
+    filled[:, 3:] = 7
+    np.testing.assert_array_equal(found["filled0"], filled[:, :3])
+    np.testing.assert_array_equal(found["filled1"], filled)
+    np.testing.assert_array_equal(found["copied"], np.stack([X, X], axis=1))
 
 
 def test_in_tensorflow(folder):
@@ -51,10 +65,14 @@ def test_in_tensorflow(folder):
     check(serve(x=tf.constant(X), bits=tf.constant(BITS)))
 
 
-def test_in_litert(folder):
+def test_in_litert(folder, tmp_path):
     converter = tf.lite.TFLiteConverter.from_saved_model(str(folder), signature_keys=["serving_default"])
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
-    check(Interpreter(model_content=converter.convert()).get_signature_runner("serving_default")(x=X, bits=BITS))
+    content = converter.convert()
+    check(Interpreter(model_content=content).get_signature_runner("serving_default")(x=X, bits=BITS))
+    (tmp_path / "a.tflite").write_bytes(content)
+    # Both sevens, and the zeros, which are the same for both.
+    assert operators(tmp_path / "a.tflite")["FILL"] == 3
 
 
 @pytest.mark.parametrize("name", KEPT)
