@@ -9,9 +9,16 @@ import time
 import pytest
 
 from zoo.cli.main import build_parser, main
-from zoo.distribute.cluster import Cluster, ClusterError, Task, parse_tf_config
+from zoo.distribute.cluster import Cluster, ClusterError, Task, WorkerLostError, parse_tf_config
 from zoo.distribute.launch import free_ports
-from zoo.distribute.parameter_servers import check_servers, join_servers, speaks_grpc, with_roles
+from zoo.distribute.parameter_servers import (
+    check_servers,
+    fetched,
+    join_servers,
+    naming_lost_servers,
+    speaks_grpc,
+    with_roles,
+)
 
 
 def cluster(job="chief", index=0, **jobs) -> Cluster:
@@ -61,7 +68,7 @@ def test_who_speaks_grpc():
     with socket.create_server(("", silent)):
         began = time.monotonic()
         assert not speaks_grpc(Task("chief", 0, f"localhost:{silent}"))
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 30
     import tensorflow as tf
 
     server = tf.distribute.Server(tf.train.ClusterSpec({"chief": [f"localhost:{port}"]}), "chief", 0, protocol="grpc")
@@ -89,7 +96,7 @@ def test_tasks_meet_and_who_is_started_again_need_not():
     began = time.monotonic()
     with pytest.raises(ClusterError, match=rf"not reached within 1 s: .*worker 0 at localhost:{ports[1]}"):
         join_servers(Cluster(jobs, "chief", 0), 1)
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 30
     import tensorflow as tf
 
     jobs["chief"] = (f"localhost:{ports[3]}",)
@@ -102,6 +109,53 @@ def test_tasks_meet_and_who_is_started_again_need_not():
     ):
         join_servers(Cluster(jobs, "worker", 0), 1)
     del server
+
+
+WORKER = (
+    "Socket closed\nAdditional GRPC error information from remote target /job:worker/replica:0/task:0 while calling"
+)
+SERVER = WORKER.replace("/job:worker", "/job:ps")
+
+
+def test_a_result_that_died_with_its_worker_is_none():
+    import tensorflow as tf
+
+    class Remote:
+        def __init__(self, error):
+            self.error = error
+
+        def fetch(self):
+            raise self.error
+
+    forgotten = f"Unable to find the relevant tensor remote_handle: Op ID: 7. {WORKER}"
+    for kind, text in (("Unavailable", WORKER), ("Aborted", WORKER), ("InvalidArgument", forgotten)):
+        assert fetched(Remote(getattr(tf.errors, f"{kind}Error")(None, None, text))) is None
+    for kind, text in (("Unavailable", SERVER), ("Unavailable", WORKER + SERVER), ("InvalidArgument", WORKER)):
+        with pytest.raises(getattr(tf.errors, f"{kind}Error")):
+            fetched(Remote(getattr(tf.errors, f"{kind}Error")(None, None, text)))
+
+
+def test_a_lost_server_is_told_in_a_sentence():
+    import tensorflow as tf
+
+    class Coordinator:
+        def __init__(self, error):
+            self.error = error
+
+        def join(self):
+            raise self.error
+
+    lost, own = tf.errors.UnavailableError(None, None, SERVER), tf.errors.InvalidArgumentError(None, None, "bad box")
+    cancelled = tf.errors.CancelledError(None, None, "aborted")
+    for raised, kept in ((lost, own), (cancelled, lost)):
+        with (
+            pytest.raises(WorkerLostError, match=r"^parameter server 0 has ended \(Socket closed\); .* resume"),
+            naming_lost_servers(Coordinator(kept)),
+        ):
+            raise raised
+    # Others were cancelled because of it.
+    with pytest.raises(tf.errors.InvalidArgumentError, match="bad box"), naming_lost_servers(Coordinator(own)):
+        raise cancelled
 
 
 @pytest.mark.parametrize(
@@ -132,7 +186,7 @@ def test_the_command_tells_a_wrong_cluster_soon(monkeypatch, capsys, tmp_path, s
     words = ["train", "--strategy", strategy, "--data", "digits:4", "--out", str(tmp_path)]
     began = time.monotonic()
     assert main([*words, "--model", "faster_rcnn_resnet18"]) == 2
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 30
     assert "TF_CONFIG has no chief" in capsys.readouterr().err
 
 

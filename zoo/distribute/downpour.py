@@ -18,7 +18,7 @@ from zoo.distribute.downpour_data import ReadAhead, names_of, numbered
 from zoo.distribute.downpour_rules import Rule
 from zoo.distribute.downpour_servers import DownpourServers, read_checkpoint
 from zoo.distribute.observer import Observer
-from zoo.distribute.parameter_servers import bytes_of_servers, naming_lost_servers
+from zoo.distribute.parameter_servers import bytes_of_servers, fetched, naming_lost_servers
 from zoo.distribute.sandblaster_servers import workers_of_cluster
 
 if TYPE_CHECKING:
@@ -129,9 +129,9 @@ def train_downpour(
                     done += together
                     most = 1 if done <= warm_start else 2 * workers
                     while waiting and (len(waiting) >= most or done >= end):
-                        told.append(_tell(data, *waiting.popleft(), observer))
+                        told += _tell(data, *waiting.popleft(), observer)
                 training.coordinator.join()
-                loss, staleness = np.mean(told, axis=0).tolist()
+                loss, staleness = np.mean(told or [(math.nan, math.nan)], axis=0).tolist()
                 rows.append(DownpourRow(done, loss, staleness, time.monotonic() - began))
                 if report is not None:
                     training.finish()
@@ -147,9 +147,11 @@ def steps_in(checkpoint: str | Path) -> int:
     return int(read_checkpoint(checkpoint)[0]["counter"])
 
 
-def _tell(data: Any, numbers: range, remote: Any, observer: Observer) -> tuple[float, float]:
-    """Loss and staleness of what some worker has done."""
-    found = remote.fetch()
+def _tell(data: Any, numbers: range, remote: Any, observer: Observer) -> list[tuple[float, float]]:
+    """Loss and staleness of what some worker has done, if it lived to tell; its gradients the servers have anyway."""
+    found = fetched(remote)
+    if found is None:
+        return []
     loss, staleness = float(found["loss"]), float(found["staleness"])
     if not math.isfinite(loss):
         names = names_of(data, numbers)
@@ -167,4 +169,4 @@ def _tell(data: Any, numbers: range, remote: Any, observer: Observer) -> tuple[f
         loss=loss,
         **seconds,
     )
-    return loss, staleness
+    return [(loss, staleness)]

@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from zoo.distribute.clock import when
 from zoo.distribute.downpour_rules import Rule, assign_shards
+from zoo.distribute.parameter_servers import coordinator_of
 from zoo.distribute.sandblaster_model import Objective
 from zoo.distribute.sandblaster_servers import ServerValues
 from zoo.distribute.settings import check_settings
@@ -33,7 +34,7 @@ class DownpourServers:
         n_fetch: int,
     ) -> None:
         self.objective = Objective(model)
-        self.coordinator = tf.distribute.coordinator.ClusterCoordinator(strategy)
+        self.coordinator = coordinator_of(strategy)
         self.servers = ServerValues(self.objective, strategy)
         self.rule, self.rate = rule, learning_rate
         self.rates = rule.rates([each.name for each in self.objective.trainable])

@@ -6,7 +6,9 @@ it is gone.
 
 from __future__ import annotations
 
+import ctypes
 import os
+import re
 import socket
 import sys
 import time
@@ -27,6 +29,9 @@ _START = 180.0  # seconds that TensorFlow may take to start on all tasks, once t
 _GONE = 15.0  # seconds without an answer after which the chief has ended
 _LOOK, _CALL = 1.0, 2.0  # seconds between two questions, and for an answer
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"  # what a client of HTTP/2, and so of gRPC, begins with
+# How TensorFlow says with whom it could not talk, and that a process started anew does not have what the old one had.
+_RPC = "GRPC error information from remote target /job:{}"
+_FORGOTTEN = ("unknown device", "Unable to find the relevant tensor remote_handle", "Primary device is not remote")
 _EXAMPLE = "zoo launch --workers 2 --ps 1 -- zoo train --strategy parameter_server ..."
 
 
@@ -202,6 +207,35 @@ def bytes_of_servers(variables: Iterable[Any]) -> dict[str, int]:
     return dict(sorted(found.items()))
 
 
+def coordinator_of(strategy: tf.distribute.ParameterServerStrategy) -> tf.distribute.coordinator.ClusterCoordinator:
+    """The strategy's coordinator.
+
+    It is never taken apart: when Python ends, TensorFlow's own way to do so waits for ever for a worker that has died.
+    """
+    import tensorflow as tf
+
+    coordinator = tf.distribute.coordinator.ClusterCoordinator(strategy)
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(coordinator))
+    return coordinator
+
+
+def fetched(remote: Any) -> Any:
+    """What a worker has computed, brought here; None if the worker died after it was done, and its result with it.
+
+    TensorFlow gives a dead worker's work to others, but what it had finished it only has in its own memory.
+    """
+    import tensorflow as tf
+
+    try:
+        return remote.fetch()
+    except (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.InvalidArgumentError) as error:
+        text = str(error)
+        own = isinstance(error, tf.errors.InvalidArgumentError) and not any(each in text for each in _FORGOTTEN)
+        if own or _RPC.format("worker") not in text or _RPC.format("ps") in text:
+            raise
+        return None
+
+
 @contextmanager
 def naming_lost_servers(coordinator: tf.distribute.coordinator.ClusterCoordinator) -> Iterator[None]:
     """Turn what TensorFlow says when a parameter server is gone into a `WorkerLostError`."""
@@ -225,9 +259,12 @@ def naming_lost_servers(coordinator: tf.distribute.coordinator.ClusterCoordinato
                 cause = first
         if not isinstance(cause, gone):
             raise cause from error
+        server = re.search(r"/job:ps/replica:\d+/task:(\d+)", str(cause))
+        which = "a parameter server" if server is None else f"parameter server {server[1]}"
+        reason = str(cause).strip().partition("\n")[0][:300]
         raise WorkerLostError(
-            f"a parameter server has ended ({str(cause).strip()[:300]}); start the cluster again and resume: what was "
-            "done since the last checkpoint is lost"
+            f"{which} has ended ({reason}); start the cluster again and resume: what was done since the last "
+            "checkpoint is lost"
         ) from cause
 
 

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from zoo.distribute.clock import when
 from zoo.distribute.observer import Observer
-from zoo.distribute.parameter_servers import bytes_of_servers, naming_lost_servers
+from zoo.distribute.parameter_servers import bytes_of_servers, coordinator_of, fetched, naming_lost_servers
 from zoo.distribute.sandblaster_model import Draw, Objective, Prepare, examples_of, given_to, to_sums
 from zoo.distribute.sandblaster_pool import UnitSums, Worker
 
@@ -58,7 +58,7 @@ def server_workers(
         strategy: see `ServerValues`.
         observer: is told where the parameters lie.
     """
-    coordinator = tf.distribute.coordinator.ClusterCoordinator(strategy)
+    coordinator = coordinator_of(strategy)
     servers = ServerValues(objective, strategy)
     if observer is not None:
         observer.placed(servers=bytes_of_servers(servers.values))
@@ -84,8 +84,10 @@ def server_workers(
 
     def work(draw: Draw, unit: int) -> UnitSums:
         (x, y), number, kept = given_to(data, unit, draw)
-        remote = coordinator.schedule(sums, args=(x, y, tf.constant(unit), number, kept))
-        found, fetch, compute, worker = remote.fetch()
+        result = None
+        while result is None:  # until somebody has done it who lives to tell
+            result = fetched(coordinator.schedule(sums, args=(x, y, tf.constant(unit), number, kept)))
+        found, fetch, compute, worker = result
         told = {"worker": f"worker {int(worker)}", "fetch": float(fetch), "compute": float(compute)}
         return to_sums(found, examples_of(x), **told)
 
