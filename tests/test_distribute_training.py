@@ -56,6 +56,17 @@ def close(found: dict[str, float], columns: set[str]) -> None:
     assert {name: value for name, value in found.items() if not value <= CLOSE} == {}
 
 
+def summarised(folder: Path, strategy: str, workers: int, replicas: int) -> None:
+    """The run's summary has a row for each worker, whose parts of a step can be true."""
+    told = json.loads((folder / "summary.json").read_text())
+    assert told["strategy"] == strategy
+    assert (told["totals"]["workers"], told["totals"]["replicas"], len(told["workers"])) == (workers, replicas, workers)
+    for row in told["workers"]:
+        assert row["examples/s"] > 0
+        assert row["compute, ms"] > 0
+        assert all(0 <= row[f"{part}, ms"] < 60_000 for part in ("input", "compute", "exchange", "update", "other"))
+
+
 @pytest.mark.parametrize("replicas", [2, 4])
 def test_mirrored_replicas_train_as_one_device(two, replicas):
     """Twenty steps of a detector that samples and of a classifier with batch normalisation."""
@@ -67,6 +78,7 @@ def test_mirrored_replicas_train_as_one_device(two, replicas):
     for kind, columns in COLUMNS.items():
         wanted = {name for name in columns if replicas == 2 or not name.startswith("val_")}
         close(report[kind]["differs"], wanted)
+        summarised(folder / kind / f"replicas{replicas}", "mirrored", 1, replicas)
     # Each replica has its own dropout masks, and each step other ones.
     assert report["masks"] == [replicas, replicas, 2 * replicas]
 
@@ -86,6 +98,7 @@ def test_two_workers_train_as_one_device_though_one_is_killed(two):
     assert [kind for kind, _ in lines] == list(COLUMNS)
     for kind, found in lines:
         close(json.loads(found), COLUMNS[kind])
+        summarised(folder / kind / "workers", "multi_worker", 2, 2)
 
 
 # What is told
