@@ -1,5 +1,6 @@
 """No test touches the network or the user's own cache of weights, unless it says so itself."""
 
+import contextlib
 import ctypes
 import gc
 import os
@@ -34,3 +35,31 @@ def memory_given_back():
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
+
+
+@pytest.fixture(scope="module")
+def eagerly_all():
+    """Nothing is compiled while the file's tests run: of a few steps, tracing takes longest.
+
+    For tests of what is around a training, where others of compiled trainings stand beside them.
+    """
+    with _eagerly():
+        yield
+
+
+@pytest.fixture
+def eagerly():
+    """The same for one test."""
+    with _eagerly():
+        yield
+
+
+@contextlib.contextmanager
+def _eagerly():
+    import tensorflow as tf
+
+    tf.config.run_functions_eagerly(True)
+    try:
+        yield
+    finally:
+        tf.config.run_functions_eagerly(False)

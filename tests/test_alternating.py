@@ -166,7 +166,7 @@ def test_steps_come_one_after_the_other(tmp_path):
         FourSteps(rpn_steps=0)
 
 
-def test_the_command(tmp_path, monkeypatch, capsys):
+def test_the_command(tmp_path, monkeypatch, capsys, eagerly):
     """One step now, the others in a later call that names neither model nor weights."""
     monkeypatch.setattr(registry, "_models", {})
     monkeypatch.setattr(registry, "_discover", lambda: None)

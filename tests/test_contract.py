@@ -198,8 +198,9 @@ def test_feature_extractor_names_its_stages_and_strides(name):
     for stage, features in maps.items():
         stride = model.strides[stage]
         assert tuple(features.shape[1:3]) == (-(-75 // stride), -(-90 // stride)), stage
-    with pytest.raises(ValueError, match="conv9"):
-        zoo.get(name, include_top=False, stages=["conv9"])
+    if name not in DEPTHS:
+        with pytest.raises(ValueError, match="conv9"):
+            zoo.get(name, include_top=False, stages=["conv9"])
 
 
 @pytest.mark.parametrize("name", [name for name in DETECTORS if name not in OTHER_DEPTHS])
