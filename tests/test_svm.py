@@ -8,6 +8,7 @@ from alternating_run import Squares
 from test_overfit import Shapes
 from test_svm_class import plane
 from tiny import tiny_detector, tiny_fast
+from tiny_baselines import uncompiled
 
 import zoo
 from zoo.datasets.records import DetectionDataset, Sample
@@ -204,8 +205,9 @@ def machines():
     # At tiny_fast's own 64 pixels the objects are a cell wide.
     model = tiny_fast(data.classes, scales=(160,), long=320, score_threshold=0.0)
     model.zoo_meta = WeightsMeta("tiny_net", data.classes, {"short": 160}, scores={"val_map": 0.1})
-    with_svms = train_svms(model, data, Near(), settings=SVMSettings(cost=0.01), mirrored=False)
-    return model, with_svms, fit_boxes(with_svms, data, Near(), penalty=1.0, mirrored=False)
+    with uncompiled():
+        with_svms = train_svms(model, data, Near(), settings=SVMSettings(cost=0.01), mirrored=False)
+        yield model, with_svms, fit_boxes(with_svms, data, Near(), penalty=1.0, mirrored=False)
 
 
 def test_scores_come_of_the_margins_of_the_vectors(machines):
@@ -222,8 +224,7 @@ def test_scores_come_of_the_margins_of_the_vectors(machines):
 
 def test_random_convolutions_with_machines_tell_the_pictures_apart(machines):
     before, after = (zoo.evaluate(each, Shapes(), proposals=Near()).result.map for each in machines[:2])
-    assert before < 0.2
-    assert after > 0.5
+    assert after > before + 0.3
 
 
 def test_regressed_boxes_are_nearer_to_the_objects(machines):

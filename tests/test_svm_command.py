@@ -45,7 +45,7 @@ def run(tmp_path):
 
 def test_machines_and_boxes_are_those_of_the_functions(run, tmp_path, capsys):
     out = tmp_path / "out"
-    options = ("--weights", run, "--out", out, "--proposals", "dense", "--most-proposals", 100, "--limit", 3)
+    options = ("--weights", run, "--out", out, "--proposals", "dense", "--most-proposals", 100, "--limit", 1)
     more = ("--fit", "svms", "boxes", "--cost", 0.01, "--passes", 2, "--penalty", 5)
     assert main(["svm", *DATA, *map(str, (*options, *more))]) == 0
     assert f"Weights: {out / 'model.weights.h5'}" in capsys.readouterr().out
@@ -54,7 +54,7 @@ def test_machines_and_boxes_are_those_of_the_functions(run, tmp_path, capsys):
     assert meta.command.startswith("zoo svm --data digits:4")
     found = zoo.load(out)
 
-    data, source = load("digits:4", "train").subset(range(3)), First(Computed(DenseBoxes()), 100)
+    data, source = load("digits:4", "train").subset(range(1)), First(Computed(DenseBoxes()), 100)
     settings = SVMSettings(cost=0.01, passes=2)
     wanted = train_svms(zoo.load(run), data, source, settings=settings, mirrored=False)
     wanted = fit_boxes(wanted, data, source, penalty=5, mirrored=False)

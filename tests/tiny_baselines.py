@@ -1,9 +1,11 @@
 """The tiny detector's networks as an SPPnet and as an R-CNN, and pictures for them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import keras
 import numpy as np
+import tensorflow as tf
 from tiny import STRIDE, tiny_fast
 
 from zoo.detectors.fast_rcnn import FastRCNN
@@ -30,6 +32,16 @@ def tiny_rcnn(classes: Sequence[str] = ("a", "b"), seed: int = 0, at_once: int =
     warping = Warping(64, 4, at_once, std=(60.0, 60.0, 60.0), name="preprocessing")
     own = {"head_samples": 16, "max_detections": 20, "bbox": "none", "background_from": 0.0, "name": "tiny_rcnn"}
     return RCNN(model.extractor, model.head.body, classes, warping, stride=STRIDE, pool_size=4, **{**own, **options})
+
+
+@contextmanager
+def uncompiled() -> Iterator[None]:
+    """Compiling takes longer than the few pictures that a test shows a tiny model."""
+    tf.config.run_functions_eagerly(True)
+    try:
+        yield
+    finally:
+        tf.config.run_functions_eagerly(False)
 
 
 def decisive(model: FastRCNN) -> FastRCNN:

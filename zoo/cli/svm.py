@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -13,6 +14,8 @@ from zoo.cli.console import progress, say
 from zoo.cli.data import add_data_options, train_and_val
 from zoo.cli.models import add_model_options, describe, trained_model
 from zoo.cli.proposal_options import add_proposal_options, beside_weights, chosen_proposals, wants_proposals
+from zoo.cli.remembered import OPTIONS, take_proposals
+from zoo.files import save_atomically
 
 if TYPE_CHECKING:
     import keras
@@ -36,7 +39,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--split", help="split to train on; train or trainval if there is one, else all")
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N pictures")
     add_model_options(parser)
-    add_proposal_options(parser, "whose boxes are kept in the folder that --weights names")
+    add_proposal_options(parser, "whose boxes are kept in the folder that --weights names; by default that run's own")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the new weights")
     parser.add_argument(
         "--fit", nargs="+", choices=("svms", "boxes"), default=["svms"], help="what is trained (svms); boxes come last"
@@ -78,6 +81,7 @@ def _svm(args: argparse.Namespace) -> int:
         data = data.subset(range(min(args.limit, len(data))))
     say(f"Model: {describe(model)}")
     say(f"Data: {len(data)} pictures")
+    take_proposals(args, args.weights)
     with beside_weights(args.weights) as folder:
         source = chosen_proposals(args, model, (data,), folder)
         model = _fitted(args, model, data, source, settings)
@@ -117,5 +121,10 @@ def _save(args: argparse.Namespace, model: keras.Model) -> None:
     target = args.out / "model.weights.h5"
     save_weights_file(model, target, meta=meta)
     save_meta(meta, target)
+    remembered = Path(args.weights) / OPTIONS
+    if remembered.is_file():
+        # So that `zoo eval` takes the same proposals.
+        with save_atomically(args.out / OPTIONS) as aside:
+            shutil.copyfile(remembered, aside)
     say(f"Weights: {target}")
-    say(f"Next: zoo eval --data {args.data} --weights {args.out} --proposals ...")
+    say(f"Next: zoo eval --data {args.data} --weights {args.out}")
