@@ -24,6 +24,8 @@ from zoo.training.checkpoint import Checkpoint
 from zoo.weights_io import load_weights_file, weight_names
 
 DATA = ("--data", "digits:4", "--val-split", "test")
+# Compiled, a Fast R-CNN is trained in test_fast_training.py and test_fast_rcnn_learns.py.
+pytestmark = pytest.mark.usefixtures("eagerly_all")
 
 
 def small_fast(classes=None):
@@ -48,7 +50,7 @@ def train(out, *more, status=0):
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
+def run(tmp_path_factory, eagerly_all):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(registry, "_models", {})
         patch.setattr(registry, "_discover", lambda: None)
