@@ -4,10 +4,13 @@ Beside it what NumPy makes of the same model, a softmax of one layer, in the sam
 the size that is spread over servers, and what ``zoo train`` calls.
 """
 
+import contextlib
+import io
 import json
 import sys
 from pathlib import Path
 
+import cv2
 import keras
 import numpy as np
 from scipy.special import softmax
@@ -16,9 +19,14 @@ sys.path.insert(0, str(Path(__file__).parent))
 from sandblaster_problem import colour_net
 from server_cluster import parameter_servers
 from test_train_classifier import data as colours
+from test_train_classifier import pictures
 from tiny import tiny_detector
 
 import zoo
+import zoo.cli.strategy
+from zoo import registry
+from zoo.cli import console
+from zoo.cli.main import main
 from zoo.datasets.digits import digit_scenes
 from zoo.datasets.pipeline import Batches
 from zoo.distribute.downpour import train_downpour
@@ -197,4 +205,31 @@ for name, changes in {"again": {}, "changed": {"resume": True, "n_push": 2}}.ite
         fit(3, **changes)
     except ValueError as error:
         report["fit"][name] = str(error)
+
+# The command, on the cluster that has been joined already.
+
+
+def colour_model(classes=None):
+    """Of three classes."""
+    return colour_net()
+
+
+for number, picture in enumerate(pictures(14)[0]):
+    path = folder / "data" / "train" / ("blue", "green", "red")[number % 3] / f"{number}.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), picture[..., ::-1])
+zoo.list_models()
+registry.register(task="classification", paper="Nobody 2000", summary="Colours.")(colour_model)
+zoo.cli.strategy.join_cluster = lambda args: strategy
+words = ["train", "--data", str(folder / "data"), "--val-split", "none", "--model", "colour_model", "--batch", "4"]
+report["commands"] = {}
+for name, options in {
+    "parameter_server": "--epochs 2 --optimizer sgd --lr 0.1 --n-fetch 3 --warm-start 2",
+    "sandblaster": "--epochs 4 --memory 3 --copies 1",
+}.items():
+    out = folder / name
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said), console.out.capture() as captured:
+        status = main([*words, *options.split(), "--strategy", name, "--no-tensorboard", "--out", str(out)])
+    report["commands"][name] = [status, captured.get(), (out / "model.json").is_file()]
 print(json.dumps(report))

@@ -28,7 +28,7 @@ def found(tmp_path_factory) -> dict:
         [sys.executable, Path(__file__).parent / "downpour_cluster.py", tmp_path_factory.mktemp("downpour")],
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=500,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.splitlines()[-1])
@@ -93,6 +93,22 @@ def test_a_training_leaves_its_folder_and_goes_on(found):
     assert {"staleness", "val_top1_error"} <= set(fit["log"][0].split(","))
     assert "holds a training already (downpour.npz); resume it" in fit["again"]
     assert "n_push 1 then, 2 now" in fit["changed"]
+
+
+def test_the_command_trains_on_servers(found):
+    status, text, written = found["commands"]["parameter_server"]
+    assert (status, written) == (0, True), text
+    assert "Parameters: 0.0 MB on ps 0, 0.0 MB on ps 1" in text
+    # Three batches an epoch, and all of them at a time.
+    assert "epoch 1/2: loss" in text
+    assert "epoch 2/2: loss" in text
+    status, text, written = found["commands"]["sandblaster"]
+    assert (status, written) == (0, True), text
+    assert "2 pictures are left out, which do not fill a unit of 4" in text
+    assert "start: loss" in text
+    assert "iteration 1: loss" in text
+    for _, text, _ in found["commands"].values():
+        assert "model.weights.h5" in text
 
 
 def test_every_mini_batch_comes_once_an_epoch_in_another_order():

@@ -151,8 +151,8 @@ def length_of(given: dict[str, int | None], steps_per_epoch: int) -> int:
     return value * steps_per_epoch if name == "epochs" else value
 
 
-def line_of(what: str, last: int, row: dict[str, float]) -> str:
-    """One row of the log, for people.
+def line_of(what: str, last: int | None, row: dict[str, float]) -> str:
+    """One row of the log, for people; ``last`` is None where nobody knows how many there will be.
 
     >>> line_of("epoch", 3, {"epoch": 1, "seconds": 2.5, "learning_rate": 0.01, "loss": 0.625})
     'epoch 1/3: loss 0.625, 2.5 s'
@@ -160,7 +160,7 @@ def line_of(what: str, last: int, row: dict[str, float]) -> str:
     told = ", ".join(
         f"{name} {value:.4g}" for name, value in row.items() if name not in ("epoch", "seconds", "learning_rate")
     )
-    return f"{what} {row['epoch']:.0f}/{last}: {told}, {row['seconds']:.1f} s"
+    return f"{what} {row['epoch']:.0f}{'' if last is None else f'/{last}'}: {told}, {row['seconds']:.1f} s"
 
 
 def _check_recipe(recipe: Recipe) -> None:

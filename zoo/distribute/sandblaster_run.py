@@ -112,8 +112,10 @@ def fit_sandblaster(
         if row.iteration in (0, done):
             say(f"start: loss {row.loss:.4g}, gradient {row.gradient:.3g}, {row.seconds:.1f} s")
             return
+        # The last one is validated in any case.
+        model.stop_training = passes is not None and row.passes >= passes
         logs = {"loss": row.loss, "gradient": row.gradient, "length": row.length, "passes": row.passes}
-        say(line_of("iteration", last, folder.add(logs)))
+        say(line_of("iteration", iterations, folder.add(logs)))
 
     observer = observer or Recorder(folder.out / "tensorboard" if tensorboard else None)
     rows = train_sandblaster(
