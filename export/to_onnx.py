@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -119,12 +121,32 @@ def convert(seen: Subject, size: tuple[int, int] | None, dtype: str, opset: int)
             return seen.predict(tf.cast(images, tf.float32), *boxes)
 
     function = tf.function(traced, input_signature=specs, autograph=False)
-    proto, _ = convert.from_function(function, input_signature=specs, opset=opset)
+    with _no_copies():
+        proto, _ = convert.from_function(function, input_signature=specs, opset=opset)
     proto.graph.name = seen.name
     proto.producer_name = "zoo"
     add_weights(proto, variables)
     name_sizes(proto)
     return proto
+
+
+@contextmanager
+def _no_copies() -> Iterator[None]:
+    """Let tf2onnx optimise its graph itself, not copies of it.
+
+    It copies the graph before each of some forty passes, to go on without one that fails: half of the time that an
+    export takes. For models of more than 2 GB it does without, and where this variable is set.
+    """
+    name = "TF2ONNX_CATCH_ERRORS"
+    before = os.environ.get(name)
+    os.environ[name] = "false"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
 
 
 def _by_path(model: keras.Model) -> dict[str, keras.Variable]:
