@@ -20,7 +20,7 @@ from zoo.training.checkpoint import read_progress
 from zoo.training.curves import draw_curves
 from zoo.training.evaluate import evaluate
 from zoo.training.fit import Recipe, train
-from zoo.training.history import read_csv, write_csv
+from zoo.training.history import HistoryLog, read_csv, write_csv
 from zoo.training.limits import TimeBudget
 from zoo.training.schedule import WarmupDecay
 from zoo.training.stop_on_nan import NanLossError, StopOnNan
@@ -287,6 +287,22 @@ def test_history_keeps_rows_of_unlike_columns(tmp_path):
         assert next(csv.reader(file)) == ["epoch", "loss", "val_map"]
     draw_curves([{"epoch": 1.0, "loss": float("nan")}], tmp_path / "nan.png")
     draw_curves([], tmp_path / "none.png")
+
+
+def test_curves_are_drawn_every_ten_seconds_and_at_the_end(tmp_path, monkeypatch):
+    now, drawn = [0.0], []
+    monkeypatch.setattr("zoo.training.history.time", types.SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr("zoo.training.history.draw_curves", lambda rows, path: drawn.append(len(rows)))
+    log = HistoryLog(tmp_path)
+    log.set_model(types.SimpleNamespace(optimizer=types.SimpleNamespace(learning_rate=0.1)))
+    for epoch in range(5):
+        now[0] += 4
+        log.on_epoch_end(epoch, {"loss": 0.5})
+        assert len(read_csv(tmp_path / "history.csv")) == epoch + 1
+    assert drawn == [3]
+    log.on_train_end()
+    log.on_train_end()
+    assert drawn == [3, 5]
 
 
 def test_a_checkpoint_is_also_a_weights_file(tmp_path, monkeypatch):

@@ -13,10 +13,14 @@ from zoo.files import save_atomically
 from zoo.training.curves import draw_curves
 
 Row = dict[str, float]
+_REDRAW = 10.0  # seconds between two pictures
 
 
 class HistoryLog(keras.callbacks.Callback):
-    """Keeps ``rows`` and rewrites ``history.csv`` and ``curves.png`` after every epoch, each atomically.
+    """Keeps ``rows`` and rewrites ``history.csv`` after every epoch and ``curves.png``, each atomically.
+
+    The picture is drawn ten seconds after the one before at the earliest, and at the end: drawing takes a second, as
+    much as an epoch of a few pictures.
 
     A row holds the epoch (from 1), the seconds it took, the learning rate at its end and all logs. ``rows``
     of an earlier part of a resumed training are given to begin with. Put this callback behind those that
@@ -28,6 +32,7 @@ class HistoryLog(keras.callbacks.Callback):
         super().__init__()
         self.folder, self.rows = Path(folder), [dict(row) for row in rows]
         self._started = 0.0
+        self._drawn, self._undrawn = time.monotonic(), False
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         """Start the clock."""
@@ -41,7 +46,18 @@ class HistoryLog(keras.callbacks.Callback):
         numbers = {name: float(value) for name, value in logs.items()}
         self.rows.append({"epoch": epoch + 1, "seconds": seconds, "learning_rate": rate, **numbers})
         write_csv(self.rows, self.folder / "history.csv")
+        self._undrawn = True
+        if time.monotonic() - self._drawn >= _REDRAW:
+            self._draw()
+
+    def on_train_end(self, logs: dict | None = None) -> None:
+        """Draw what has not been drawn."""
+        if self._undrawn:
+            self._draw()
+
+    def _draw(self) -> None:
         draw_curves(self.rows, self.folder / "curves.png")
+        self._drawn, self._undrawn = time.monotonic(), False
 
 
 def write_csv(rows: Sequence[Row], path: str | Path) -> Path:
