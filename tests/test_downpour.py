@@ -105,7 +105,7 @@ def test_the_command_trains_on_servers(found):
     status, text, written = found["commands"]["sandblaster"]
     assert (status, written) == (0, True), text
     assert "2 pictures are left out, which do not fill a unit of 4" in text
-    assert "start: loss" in text
+    assert "at iteration 0: loss" in text
     assert "iteration 1: loss" in text
     for _, text, _ in found["commands"].values():
         assert "model.weights.h5" in text

@@ -60,6 +60,21 @@ def test_a_free_worker_gets_a_copy_of_what_takes_too_long_and_one_result_counts(
     assert (sorted(counted), units.over, units.take("slow")) == ([0, 1, 2], True, None)
 
 
+def test_a_late_copy_does_not_count_while_the_pass_goes_on():
+    now = [0.0]
+    units, counted = Units(3, patience=2.0, clock=lambda: now[0]), []
+    assert [units.take(name) for name in ("slow", "quick", "other")] == [0, 1, 2]
+    now[0] = 1.0
+    assert units.finish("quick", 1, lambda: counted.append(1))
+    now[0] = 4.0
+    assert units.take("quick") == 0
+    assert units.finish("quick", 0, lambda: counted.append(0))
+    assert not units.finish("slow", 0, lambda: counted.append(0))
+    assert not units.over
+    assert units.finish("other", 2, lambda: counted.append(2))
+    assert (counted, units.over, units.left) == ([1, 0, 2], True, 0)
+
+
 def test_nobody_copies_before_its_time_or_his_own():
     now = [0.0]
     units = Units(2, patience=2.0, usual=1.0, clock=lambda: now[0])
@@ -320,8 +335,8 @@ def test_a_training_leaves_its_folder_and_goes_on(tmp_path):
     kept, rows = fit(iterations=3, resume=True)
     assert [row.iteration for row in rows] == [1, 2, 3]
     assert lines[0] == "4 pictures are left out, which do not fill a unit of 8"
-    told = [line.split(":")[0] for line in lines if line.startswith(("start", "iteration"))]
-    assert told == ["start", "iteration 1/1", "start", "iteration 2/3", "iteration 3/3"]
+    told = [line.split(":")[0] for line in lines if line.startswith(("at iteration", "iteration"))]
+    assert told == ["at iteration 0", "iteration 1/1", "at iteration 1", "iteration 2/3", "iteration 3/3"]
     assert any("1 iterations are done; what came after them is lost" in line for line in lines)
     log = read_csv(tmp_path / "history.csv")
     assert [row["epoch"] for row in log] == [1, 2, 3]

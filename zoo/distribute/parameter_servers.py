@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 SHARD_BYTES = 256 << 10  # variables are cut into pieces that have at least so many
-_START = 180.0  # seconds that TensorFlow may take to start on all tasks, once these have met
-_GONE = 15.0  # seconds without an answer after which the chief has ended
+_START = 300.0  # seconds that TensorFlow may take to start on all tasks, once these have met
+_GONE = 30.0  # seconds without an answer after which the chief has ended
 _LOOK, _CALL = 1.0, 2.0  # seconds between two questions, and for an answer
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"  # what a client of HTTP/2, and so of gRPC, begins with
 # How TensorFlow says with whom it could not talk, and that a process started anew does not have what the old one had.

@@ -109,9 +109,11 @@ def fit_sandblaster(
     folder.open(min(done, last), last)
 
     def report(row: SandblasterRow) -> None:
-        if row.iteration in (0, done):
-            say(f"start: loss {row.loss:.4g}, gradient {row.gradient:.3g}, {row.seconds:.1f} s")
+        nonlocal done
+        if row.iteration <= done:  # the first row, or a line search that found nothing
+            say(f"at iteration {row.iteration}: loss {row.loss:.4g}, gradient {row.gradient:.3g}, {row.seconds:.1f} s")
             return
+        done = row.iteration
         # The last one is validated in any case.
         model.stop_training = passes is not None and row.passes >= passes
         logs = {"loss": row.loss, "gradient": row.gradient, "length": row.length, "passes": row.passes}
