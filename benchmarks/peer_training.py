@@ -207,7 +207,7 @@ def tell(done: dict, settings: dict) -> str:
             rows.append([names[who], seed, f"**{run['map']:.3f}**", *aps, f"{run['loss']:.3f}", *minutes])
     if rows:
         header = ["who", "seed", "mAP", "Platelets", "RBC", "WBC", "loss at the end", "minutes", "of processor"]
-        parts.append(common.table(header, rows))
+        parts += [common.table(header, rows), "The clock's minutes depend on what else ran; the others do not."]
     if all(len(found) == len(SEEDS) for found in runs.values()):
         maps = {who: [run["map"] for run in found.values()] for who, found in runs.items()}
         spread = max(maps["torch"]) - min(maps["torch"])

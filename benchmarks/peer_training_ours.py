@@ -5,6 +5,7 @@
 
 import csv
 import json
+import shutil
 import time
 
 import common
@@ -133,7 +134,8 @@ def train(args) -> None:
 
     model, batches = started(args)
     out, began = args.folder / f"zoo-{args.seed}", time.process_time()
-    options = {"keep": "last", "resume": True, "tensorboard": False, "verbose": 0}
+    shutil.rmtree(out, ignore_errors=True)  # of a training that was stopped: the time of the whole counts
+    options = {"keep": "last", "tensorboard": False, "verbose": 0}
     zoo.train(model, batches, out=out, steps=STEPS, recipe=recipe(args.seed), **options)
     processor = time.process_time() - began
     with open(out / "history.csv", newline="") as file:
