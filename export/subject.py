@@ -10,6 +10,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from zoo.backbones.cifar_resnet import recursion
 from zoo.datasets.class_views import CentreCrop
 from zoo.export.centre_view import centre_view
 from zoo.export.errors import ExportError
@@ -31,12 +32,14 @@ class Subject:
         classes: names in index order.
         predict: as a graph, from images ``(B, H, W, 3)`` float32 to the results that an artifact gives; for a model
             that looks at proposals of others from images and ``(B, P, 4)`` float32.
-        features: as a graph, from the same images to a dict of what the network computes before it decides.
+        features: as a graph, from the same images to a dict of what the network computes before it decides; of an
+            R-CNN, which computes it of crops, from the proposals too.
         reference: what the Keras model says of one uint8 image ``(H, W, 3)``, and its proposals ``(P, 4)`` where it
             looks at such; arrays without the batch axis.
         sensitive: variables of the layers that give scores and boxes, which keep their bits where others lose some.
         side: of the square that a classifier looks at; ``None`` for a detector.
         proposals: how many proposals of an image it looks at; ``None`` for a model that needs none.
+        crops: whether ``features`` takes the proposals.
     """
 
     model: keras.Model
@@ -44,11 +47,12 @@ class Subject:
     name: str
     classes: tuple[str, ...]
     predict: Callable[..., dict[str, Any]]
-    features: Callable[[Any], dict[str, Any]]
+    features: Callable[..., dict[str, Any]]
     reference: Callable[..., dict[str, np.ndarray]]
     sensitive: tuple[keras.Variable, ...]
     side: int | None = None
     proposals: int | None = None
+    crops: bool = False
 
     def inputs(self, size: tuple[int, int] | None, dtype: tf.DType | str) -> list[tf.TensorSpec]:
         """What ``predict`` takes, named: images of ``size`` (any by default) and ``dtype``, and proposals."""
@@ -91,13 +95,17 @@ def _detector(model: keras.Model) -> Subject:
     # A Fast R-CNN says how many proposals of others it looks at, and may look at several scales.
     proposals = getattr(model, "proposals", None)
     pyramid = getattr(model, "pyramid", None) or ()
+    crops = hasattr(model.preprocessing, "crops")
 
     def at(scale, images, ending=""):
         prepared, sizes, _ = scale(images)
         found = model.extractor(prepared, training=False)
         return {f"features{ending}": found, f"prepared_sizes{ending}": sizes}
 
-    def features(images):
+    def features(images, *boxes):
+        if crops:
+            raw = model._look({"images": images, "proposals": boxes[0]}, training=False)
+            return {"features": model._pool(raw, raw["proposals"])}
         found = {} if pyramid else at(model.preprocessing, images)
         for scale in pyramid:
             found |= at(scale, images, f"_{scale.short}")
@@ -117,6 +125,7 @@ def _detector(model: keras.Model) -> Subject:
         lambda *inputs: first(call(*(each[None] for each in inputs))),
         _outside(model.variables, model.extractor, getattr(getattr(model, "head", None), "body", None)),
         proposals=proposals,
+        crops=crops,
     )
 
 
@@ -133,7 +142,8 @@ def _classifier(model: keras.Model) -> Subject:
     side = height or 224
     view = CentreCrop(side)
     dense = [layer for layer in model.layers if isinstance(layer, keras.layers.Dense)]
-    body = keras.Model(model.inputs[0], dense[-1].input) if dense else model
+    with recursion(20 * len(model.layers)):
+        body = keras.Model(model.inputs[0], dense[-1].input) if dense else model
     weighted = [layer for layer in model.layers if layer.weights]
 
     def best(probabilities):

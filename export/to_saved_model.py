@@ -51,7 +51,8 @@ def saved_model(
     metadata          ``query (B,)``, any strings: ``json (B,)``, what :func:`zoo.export.metadata.describe` tells
     ================= ==============================================================================================
 
-    Of a Fast R-CNN the first three also take ``proposals (B, P, 4)`` float32 in pixels of the (upright) pictures.
+    Of a Fast R-CNN the first three also take ``proposals (B, P, 4)`` float32 in pixels of the (upright) pictures, of an
+    R-CNN ``features`` too.
 
     Beside them, in ``assets.extra``, stand the metadata (``zoo.json``), class names (``labels.txt``), requests that
     TensorFlow Serving warms up with, and the parity report.
@@ -97,7 +98,7 @@ def saved_model(
         (extra / METADATA_FILE).write_text(json.dumps(metadata, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         (extra / LABELS_FILE).write_text("".join(f"{name}\n" for name in seen.classes), encoding="utf-8")
         sample = with_proposals(sample_pictures(None, size or _WARMUP_SIZE)[:1], seen.proposals)[0]
-        write_warmup(warmup_requests(seen.name, sample.pixels, dtype, sample.proposals), extra)
+        write_warmup(warmup_requests(seen.name, sample.pixels, dtype, sample.proposals, seen.crops), extra)
         artifact = open_artifact(written)
         check_format(artifact)
         report = check_parity(model, artifact, images, proposals=proposals)
@@ -139,7 +140,10 @@ def write_signatures(
         ),
         "serving_float": predict,
         "serve_encoded": _function(serve_encoded, [_strings("image_bytes"), *boxes]),
-        "features": _function(lambda images: seen.features(tf.cast(images, tf.float32)), [images]),
+        "features": _function(
+            lambda images, *boxes: seen.features(tf.cast(images, tf.float32), *boxes),
+            [images, *(boxes if seen.crops else [])],
+        ),
         "metadata": _function(answer, [_strings("query")]),
     }
     holder = tf.Module()
@@ -158,7 +162,8 @@ def _details(seen: Subject, dtype: str, max_pixels: int) -> dict[str, Any]:
             "serving_float": f"images (B, H, W, 3) float32, RGB 0-255{also}: {results}",
             "serve_encoded": f"image_bytes (B,), JPEG or PNG files of any sizes{encoded}: {results}, "
             "sizes (B, 2) height and width after turning upright, status (B,), error (B,) in words",
-            "features": f"images (B, H, W, 3) {dtype}, RGB 0-255: what the network computes before it decides",
+            "features": f"images (B, H, W, 3) {dtype}, RGB 0-255{also if seen.crops else ''}: what the network "
+            "computes before it decides",
             "metadata": "query (B,), any strings: json (B,), this text",
         },
         "status": {str(number): text or "good" for number, text in enumerate(MESSAGES)},

@@ -17,7 +17,7 @@ FILE = "tf_serving_warmup_requests"
 
 
 def warmup_requests(
-    name: str, pixels: np.ndarray, dtype: str = "uint8", proposals: np.ndarray | None = None
+    name: str, pixels: np.ndarray, dtype: str = "uint8", proposals: np.ndarray | None = None, crops: bool = False
 ) -> list[bytes]:
     """One request for each signature that takes images.
 
@@ -26,6 +26,7 @@ def warmup_requests(
         pixels: any picture ``(H, W, 3)`` uint8, of the size that requests will mostly have.
         dtype: of the images that ``serving_default`` and ``features`` take.
         proposals: ``(P, 4)`` float32, where the first three signatures take such.
+        crops: whether ``features`` takes them too.
     """
     encoded = tf.io.encode_jpeg(pixels).numpy()
     boxes = {} if proposals is None else {"proposals": proposals[None]}
@@ -33,7 +34,7 @@ def warmup_requests(
         "serving_default": {"images": pixels[None].astype(dtype), **boxes},
         "serving_float": {"images": pixels[None].astype(np.float32), **boxes},
         "serve_encoded": {"image_bytes": np.array([encoded], object), **boxes},
-        "features": {"images": pixels[None].astype(dtype)},
+        "features": {"images": pixels[None].astype(dtype), **(boxes if crops else {})},
     }
     return [prediction_log(name, signature, tensors) for signature, tensors in inputs.items()]
 

@@ -56,10 +56,10 @@ class SpatialPyramidPool(keras.layers.Layer):
 
     def call(self, features, rois, image=None, extent=None, training=None):
         """Pool; arguments as of RoI pooling."""
-        parts = []
+        # Of the RoIs, not of what is reshaped: tf2onnx would take the latter for "as before", and merge two reshapings.
+        (batch, count), parts = ops.shape(rois)[:2], []
         for pool in self.pools:
             found = pool(features, rois, image=image, extent=extent, training=training)
-            batch, count = ops.shape(found)[:2]
             parts.append(ops.reshape(found, (batch, count, pool.size**2, features.shape[-1])))
         return ops.concatenate(parts, axis=2)
 

@@ -1,12 +1,15 @@
 """What an exported classifier looks at is what `zoo eval` shows the Keras model."""
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
 
+from zoo.backbones.cifar_resnet import recursion
 from zoo.datasets.class_views import CentreCrop
 from zoo.export.centre_view import centre_view
+from zoo.export.subject import subject
 
 SIZE = 32
 
@@ -49,3 +52,15 @@ def test_every_picture_of_a_batch_is_viewed_alone(view):
     both = view(images).numpy()
     for one, image in zip(both, images, strict=True):
         np.testing.assert_array_equal(one, view(image[None]).numpy()[0])
+
+
+def test_networks_of_a_thousand_layers_are_walked_through():
+    """As ResNet-1202: Keras calls itself for every layer."""
+    images = x = keras.Input((4, 4, 3))
+    for _ in range(700):
+        x = keras.layers.Identity()(x)
+    x = keras.layers.Dense(2)(keras.layers.GlobalAveragePooling2D()(x))
+    with recursion(20_000):
+        model = keras.Model(images, keras.layers.Softmax()(x))
+    features = subject(model).features(np.full((1, 9, 9, 3), 7, np.float32))["features"]
+    np.testing.assert_allclose(features, [[7, 7, 7]], rtol=1e-6)

@@ -84,12 +84,12 @@ def cifar_network(name: str, depth: int, classes: int | Sequence[str] | None, sh
             x = layers.ReLU(name=f"{label}_out")(x)
     x = layers.GlobalAveragePooling2D(name="avg_pool")(x)
     x = layers.Dense(count, kernel_initializer="he_normal", name="predictions")(x)
-    with _recursion(20 * depth):
+    with recursion(20 * depth):
         return keras.Model(inputs, layers.Softmax(dtype="float32", name="prob")(x), name=name)
 
 
 @contextmanager
-def _recursion(limit: int) -> Iterator[None]:
+def recursion(limit: int) -> Iterator[None]:
     """Allow calls nested ``limit`` deep: Keras walks from the output to the input, a call or two for every layer."""
     before = sys.getrecursionlimit()
     sys.setrecursionlimit(max(before, limit))

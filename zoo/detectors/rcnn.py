@@ -62,7 +62,7 @@ class RCNN(FastRCNN):
     def _by_parts(self, raw: dict, rois, image):
         """The same, some boxes at a time."""
         number, at_once = ops.shape(rois)[0], self.preprocessing.at_once
-        parts = -(-number // at_once)
+        parts = (number + at_once - 1) // at_once  # of positive numbers: ONNX rounds quotients of others towards 0
         missing = parts * at_once - number
         rois = ops.concatenate([rois, ops.zeros((missing, 4))], axis=0)
         image = ops.concatenate([image, ops.zeros((missing,), "int32")], axis=0)
