@@ -51,9 +51,8 @@ def main() -> None:
     picture = f"\n\n![mAP and average recall by number of proposals]({PICTURE})"
     if args.write:
         draw(curve, RESULTS / PICTURE)
-    study.publish(
-        "Figure 3: number of proposals", table(header, rows) + picture * args.write, NOTE_SMALL if args.small else NOTE
-    )
+    text = f"{NOTE}\n\n{NOTE_SMALL}" if args.small else NOTE
+    study.publish("Figure 3: number of proposals", table(header, rows) + picture * args.write, text)
 
 
 def recalls_of(folder: Path | str) -> dict[str, dict[str, float]]:
@@ -84,13 +83,15 @@ def draw(curve: list[tuple[int, float, float | None]], path: Path) -> None:
 
 NOTE = (
     "The paper (VGG_CNN_M_1024, retrained for each number): mAP rises up to a few thousand proposals of selective "
-    "search and then falls a little, while average recall goes on rising; it is no measure of what proposals are worth "
-    "when their number changes. With dense boxes alone (45,000 of a picture) mAP is 52.9."
+    "search and then falls a little, while average recall goes on rising; it is no measure of what proposals are "
+    "worth when their number changes. With dense boxes alone (45,000 of a picture) mAP is 52.9."
 )
 NOTE_SMALL = (
-    "One model is tested with each number; the paper trains one for each. Selective search has 371 to 1080 boxes of "
-    "these pictures, so that the paper's range, where mAP falls again, is not reached; recall and mAP rise together. "
-    "The dense boxes are another kind than those that the model was trained on."
+    "Here one model is tested with each number. Selective search has 371 to 1080 boxes of these pictures, so that the"
+    " paper's range, where mAP falls again, is not reached: mAP and average recall rise together, though mAP has most"
+    " of its rise behind it at 100 boxes and average recall has not. The dense boxes are tested with a model that was"
+    " trained on others, and cover .62 of the objects at IoU .5 where as many of selective search cover .82: less mAP"
+    " than in the paper, where they cost some 6 points, is no wonder. The seconds hold the tracing of new shapes."
 )
 
 

@@ -26,7 +26,7 @@ def main() -> None:
         for name, score in scores.items()
     ]
     shown = table(("Trained on", "mAP", "Paper", *classes), rows)
-    study.publish("Table 1: VOC 2007 test", shown, NOTE_SMALL if args.small else NOTE)
+    study.publish("Table 1: VOC 2007 test", shown, f"{NOTE}\n\n{NOTE_SMALL}" if args.small else NOTE)
 
 
 def voc_runs(study: Study, model: str) -> dict[str, tuple[Path, str, str]]:

@@ -22,7 +22,7 @@ def main() -> None:
         score, seconds = study.measure(run), training_seconds(run)
         rows.append((start, points(score["map"]), f"{seconds / 60:.1f}", PAPER.get(start, "")))
     shown = table(("First layer trained", "mAP", "Training, minutes", "Paper, VGG-16 on VOC07"), rows)
-    study.publish("Table 5: which layers to train", shown, NOTE_SMALL if args.small else NOTE)
+    study.publish("Table 5: which layers to train", shown, f"{NOTE}\n\n{NOTE_SMALL}" if args.small else NOTE)
 
 
 NOTE = (
