@@ -27,11 +27,14 @@ def memory_given_back():
     """Free the models of the file before: Keras's graphs are cycles, and glibc keeps what was freed.
 
     Two processes that run the whole suite held nearly 17 GB towards its end without this. It is done before a file's
-    first test, when pytest no longer holds the last one's fixtures. What is left then stays for good (modules,
-    caches, millions of objects in the end): frozen, no later collection looks through it, which took seconds each.
+    first test, when pytest no longer holds the last one's fixtures. What is left then stays for good (modules, caches,
+    TensorFlow's graphs of gradients, millions of objects in the end): frozen, no later collection looks through it,
+    which took seconds each.
     """
     gc.collect()
     gc.freeze()
+    # Python collects of its own accord when a quarter has come to what the last collection left: to next to nothing.
+    gc.collect()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
