@@ -159,6 +159,18 @@ def test_a_model_is_moved_after_its_weights(tmp_path, monkeypatch):
     assert [name.endswith(".weights") for name in moved] == [True, False]
 
 
+@pytest.mark.parametrize(("columns", "beside"), [(300, True), (200, False)])
+def test_weights_that_one_file_cannot_hold_go_beside_it(columns, beside, tmp_path, monkeypatch):
+    """A file's limit, 2 GB, brought down to 2000 bytes: 2 x 300 numbers are more, 2 x 200 less."""
+    monkeypatch.setattr("zoo.export.onnx_files._LIMIT", 2000)
+    model = graph_with_inputs()
+    add_weights(model, {"w": np.ones((2, columns), "float32"), "w2": np.ones((1, 2), "float32")})
+    written = save_model(model, tmp_path / "m.onnx")
+    assert bool(list(tmp_path.glob("m.onnx.*.weights"))) is beside
+    (weights,) = [tensor for tensor in onnx.load(written).graph.initializer if tensor.name == "w"]
+    np.testing.assert_array_equal(numpy_helper.to_array(weights), np.ones((columns, 2)))
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
