@@ -128,7 +128,7 @@ def test_saved_and_loaded(tmp_path):
     loaded = keras.saving.load_model(tmp_path / "m.keras")
     assert isinstance(loaded, RCNN)
     assert isinstance(loaded.preprocessing, Warping)
-    assert (loaded.preprocessing.side, loaded.preprocessing.context, loaded.preprocessing.at_once) == (64, 4, 7)
+    assert (loaded.preprocessing.side, loaded.preprocessing.context, loaded.preprocessing.at_once) == (64, 4, 34)
     for key, value in loaded(x).items():
         np.testing.assert_array_equal(value, found[key])
 

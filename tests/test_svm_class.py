@@ -74,11 +74,18 @@ def test_easy_negatives_leave_after_a_training():
     rng = np.random.default_rng(3)
     positives = rng.normal(4.0, 1, (20, 2))
     negatives = np.concatenate([rng.normal(3.0, 0.5, (15, 2)), rng.normal(-8.0, 0.5, (25, 2))]).astype("float32")
-    machine = ClassSVM(positives, SVMSettings(cost=0.1))
+    whole = ClassSVM(positives, SVMSettings(cost=0.1, easy=-99.0))
+    whole.add(negatives, [(i,) for i in range(40)])
+    whole.fit()
+    assert len(whole.negatives) == 40
+    margins = negatives @ whole.weights + whole.bias
+    limit = float(np.sort(margins)[17:19].mean())
+    assert limit < -1.1
+    machine = ClassSVM(positives, SVMSettings(cost=0.1, easy=limit))
     machine.add(negatives, [(i,) for i in range(40)])
     machine.fit()
-    kept = [i for i in range(40) if negatives[i] @ machine.weights + machine.bias >= -1.1]
-    assert 0 < len(kept) < 40
+    kept = np.flatnonzero(margins >= limit)
+    assert len(kept) == 22
     assert machine._keys == [(i,) for i in kept]
     np.testing.assert_array_equal(machine.negatives, negatives[kept])
 

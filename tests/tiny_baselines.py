@@ -26,7 +26,7 @@ def tiny_spp(classes: Sequence[str] = ("a", "b"), seed: int = 0, **options: obje
     return SPPNet(model.extractor, body, classes, model.preprocessing, stride=STRIDE, pool_size=LEVELS, **own)
 
 
-def tiny_rcnn(classes: Sequence[str] = ("a", "b"), seed: int = 0, at_once: int = 7, **options: object) -> RCNN:
+def tiny_rcnn(classes: Sequence[str] = ("a", "b"), seed: int = 0, at_once: int = 34, **options: object) -> RCNN:
     """Crops of 64 pixels, 4 of them context."""
     model = tiny_fast(classes, seed)
     warping = Warping(64, 4, at_once, std=(60.0, 60.0, 60.0), name="preprocessing")

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import keras
 import numpy as np
 
+from zoo.datasets.metric_inputs import box_iou
 from zoo.datasets.proposals import ProposalSource
 from zoo.datasets.proposals_choice import check_proposals
 from zoo.datasets.records import DetectionDataset
@@ -111,7 +112,7 @@ def fit_boxes(
     ridges, lengths, count = [Ridge(vectors.width) for _ in model.classes], 0.0, 0
     every = pictures(data, proposals, model.proposals, difficult=model.use_difficult, mirrored=mirrored)
     for picture in every:
-        places, classes, targets = _pairs(vectors, picture, least_overlap)
+        places, classes, targets = _pairs(picture, least_overlap, model.convention)
         found = vectors(picture.image, picture.proposals[places])
         for k in set(classes.tolist()):
             ridges[k].add(found[classes == k], targets[classes == k])
@@ -131,14 +132,13 @@ def fit_boxes(
     return rebuilt(model, {"bbox": "multi", "refine": True}, arrays)
 
 
-def _pairs(vectors: RoIVectors, picture: Picture, least: float) -> Pairs:
+def _pairs(picture: Picture, least: float, convention: str) -> Pairs:
     """Places of proposals that overlap an object enough, and the class (N,) and deltas (N, 4) of their objects."""
     if not len(picture.objects):
         return np.zeros(0, int), np.zeros(0, int), np.zeros((0, 4))
-    overlaps = vectors.overlaps(picture.proposals, picture.objects)
+    overlaps = box_iou(picture.proposals, picture.objects)
     places = np.flatnonzero(overlaps.max(axis=1, initial=0.0) > least)
     best = overlaps[places].argmax(axis=1)
-    convention = vectors.model.convention
     last = LAST_PIXEL if convention != "continuous" else 0.0
     pair = (np.asarray(each - last, np.float32) for each in (picture.objects[best], picture.proposals[places]))
     deltas = box_math.encode(*pair, convention == "caffe")

@@ -9,11 +9,9 @@ import keras
 import numpy as np
 from keras import ops
 
-from zoo.datasets.metric_inputs import box_iou
 from zoo.datasets.proposals import ProposalSource
 from zoo.datasets.records import DetectionDataset
 from zoo.detectors.fast_rcnn import FastRCNN
-from zoo.detectors.roi_detector import LAST_PIXEL
 
 _FEWEST, _MULTIPLE = 8, 128
 
@@ -99,11 +97,6 @@ class RoIVectors:
         padded[:count] = boxes
         found = self._alone.predict_on_batch({"images": np.ascontiguousarray(image)[None], "proposals": padded[None]})
         return np.asarray(found)[0, :count]
-
-    def overlaps(self, boxes: np.ndarray, objects: np.ndarray) -> np.ndarray:
-        """Intersection over union (N, M), by the model's convention of pixels."""
-        last = LAST_PIXEL if self.model.convention != "continuous" else 0.0
-        return box_iou(boxes - last, objects - last, plus_one=self.model.convention != "continuous")
 
 
 class _Alone(keras.Model):

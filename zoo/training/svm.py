@@ -8,6 +8,7 @@ from collections.abc import Callable
 import keras
 import numpy as np
 
+from zoo.datasets.metric_inputs import box_iou
 from zoo.datasets.proposals import ProposalSource
 from zoo.datasets.proposals_choice import check_proposals
 from zoo.datasets.records import DetectionDataset
@@ -78,7 +79,8 @@ def train_svms(
     for _ in range(settings.passes):
         for picture in all_pictures():
             found = vectors(picture.image, picture.proposals) * scale
-            overlaps = vectors.overlaps(picture.proposals, picture.objects)
+            # Continuous boxes overlap as much as the same ones with their last pixel counted.
+            overlaps = box_iou(picture.proposals, picture.objects)
             for k, machine in enumerate(machines):
                 nearest = overlaps[:, picture.classes == k].max(axis=1, initial=0.0)
                 negative = np.flatnonzero(nearest < settings.negative_overlap)
