@@ -94,13 +94,13 @@ def test_pictures_of_mixed_sizes_and_a_broken_one_in_a_batch(detector, exported)
     assert found["num_detections"][4] > 0
 
 
-def test_versions_count_up_and_older_ones_stay(detector, exported, monkeypatch):
+def test_versions_count_up_and_older_ones_stay(tmp_path, monkeypatch):
     """And a failed export leaves nothing behind."""
-    folder = exported.path.parent
-    second = zoo.export.saved_model(detector, folder, images=[picture(64, 80)])
-    assert second.path == folder / "2"
+    model, folder = tiny_classifier(), tmp_path / "kinds"
+    first, second = (zoo.export.saved_model(model, folder) for _ in range(2))
+    assert (first.path, second.path) == (folder / "1", folder / "2")
     with pytest.raises(ExportError, match="is itself an artifact"):
-        zoo.export.saved_model(detector, exported.path)
+        zoo.export.saved_model(model, first.path)
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
 
     def fail(*_):
@@ -108,7 +108,7 @@ def test_versions_count_up_and_older_ones_stay(detector, exported, monkeypatch):
 
     monkeypatch.setattr("zoo.export.to_saved_model.write_warmup", fail)
     with pytest.raises(RuntimeError):
-        zoo.export.saved_model(detector, folder, version=1)
+        zoo.export.saved_model(model, folder, version=1)
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
     assert sorted(path.name for path in folder.iterdir()) == ["1", "2"]
 
