@@ -41,8 +41,8 @@ def add_recipe_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--train-from",
         metavar="LAYER",
-        help="freeze the layers before this one, or before this stage; fc6 for all convolutions, 'paper' for those that "
-        "Girshick 2015 freezes, 'all' to train all",
+        help="freeze the layers before this one, or before this stage; fc6 for all convolutions, 'paper' for those "
+        "that Girshick 2015 freezes, 'all' to train all",
     )
     group.add_argument(
         "--stage",
