@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import zoo
 from zoo.cli.console import import_tensorflow_quietly, say, warn
 from zoo.cli.models import add_weights_options, named_model
-from zoo.datasets.proposals_choice import METHODS, named_method
+from zoo.cli.proposals import METHODS
 from zoo.export.serving.limits import Limits
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--proposals",
         metavar="METHOD",
-        choices=METHODS,
+        choices=[name for name in METHODS if name != "rpn"],  # which wants a model of its own
         help="for a Fast R-CNN: propose boxes for pictures that come without, by one of %(choices)s; otherwise every "
         "request has to bring its own",
     )
@@ -84,6 +84,8 @@ def _serve(args: argparse.Namespace) -> int:
     if args.proposals is not None:
         if not looks:
             raise ValueError(_OWN.format(artifact.metadata["model"]))
+        from zoo.datasets.proposals_choice import named_method  # with it comes OpenCV
+
         propose = named_method(args.proposals, artifact.proposals)
 
     def ready(address: str) -> None:
