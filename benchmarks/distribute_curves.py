@@ -38,7 +38,7 @@ class Task:
         title: what is trained.
         batch: pictures of a mini-batch, and of a unit of work.
         train: pictures to learn from.
-        held_out: pictures that the loss is measured on.
+        measured: pictures to learn from, and as many held out, that the loss is measured on.
         epochs: of SGD and Downpour.
         passes: of Sandblaster, which takes fewer but better steps.
         sgd: learning rate, with momentum .9.
@@ -48,7 +48,7 @@ class Task:
     title: str
     batch: int
     train: int
-    held_out: int
+    measured: int
     epochs: int
     passes: int
     sgd: float
@@ -56,13 +56,13 @@ class Task:
 
 
 TASKS = {
-    "cifar10": Task("CIFAR-10, ResNet with 8 layers", 50, 1000, 500, 15, 30, 0.05, 0.02),
-    "digits": Task("Digit scenes, Faster R-CNN of 0.2 M parameters", 4, 100, 48, 12, 24, 0.01, 0.01),
+    "cifar10": Task("CIFAR-10, ResNet with 8 layers", 50, 1000, 300, 15, 30, 0.02, 0.02),
+    "digits": Task("Digit scenes, Faster R-CNN of 0.2 M parameters", 4, 100, 24, 12, 24, 0.01, 0.01),
 }
 
 
 def data_of(task: str):
-    """Batches to train on, the same ones in every epoch, and batches that the loss is measured on."""
+    """Batches to train on, and those that the loss is measured on: learnt from, and held out."""
     import numpy as np
 
     from zoo.datasets.class_batches import ClassBatches, CropFlip
@@ -73,14 +73,15 @@ def data_of(task: str):
     given = TASKS[task]
     if task == "digits":
         size = (120, 160)
-        parts = (digit_scenes("train", given.train, size=size), digit_scenes("test", given.held_out, size=size))
+        parts = (digit_scenes("train", given.train, size=size), digit_scenes("test", given.measured, size=size))
         train, held_out = (Batches(part, given.batch, flip=False, max_boxes=8, cache=True) for part in parts)
     else:
         file = Path(os.environ["ZOO_SHARED_DATA"]) / "cifar10.zip"
-        whole = ((load_classes(file, "train"), given.train), (load_classes(file, "test"), given.held_out))
+        whole = ((load_classes(file, "train"), given.train), (load_classes(file, "test"), given.measured))
         parts = (data.subset(np.linspace(0, len(data) - 1, count).astype(int)) for data, count in whole)
         train, held_out = (ClassBatches(part, given.batch, CropFlip(pad=0, flip=False)) for part in parts)
-    return train, [held_out.batch(0, step) for step in range(len(held_out))]
+    measured = [[part.batch(0, step) for step in range(given.measured // given.batch)] for part in (train, held_out)]
+    return train, measured
 
 
 def model_of(task: str, classes):
@@ -122,41 +123,61 @@ def model_of(task: str, classes):
 
 
 class Rows:
-    """The points of a curve: examples seen, seconds and processor seconds without measuring, loss held out."""
+    """The points of a curve: examples seen, seconds, processor seconds, loss of pictures learnt from, and held out.
 
-    def __init__(self, model, task: str, held_out) -> None:
-        from zoo.distribute.sandblaster_model import Objective
+    Measuring is not in the seconds.
+    """
 
-        # A detector's losses are those of training; a classifier is measured as it is used.
-        self.objective = Objective(model, training=task == "digits")
-        self.held_out, self.rows = held_out, []
+    def __init__(self, model, task: str, measured) -> None:
+        self.measured, self.rows = measured, []
+        self.loss = loss_of(model, task)
         self.clock = [0.0, 0.0]
         self.began = self._now()
-        self.rows.append([0, 0.0, 0.0, self._loss()])
-        self.began = self._now()
+        self.add(0)
+        self.rows[0][1:3] = self.clock = [0.0, 0.0]
 
     def add(self, examples: int) -> None:
-        """Measure the loss now."""
+        """Measure the losses now."""
         now = self._now()
         self.clock = [spent + new - old for spent, new, old in zip(self.clock, now, self.began, strict=True)]
         # In a thread of its own, which is in no strategy's scope: within, losses are divided by the replicas.
         with ThreadPoolExecutor(1) as thread:
-            loss = thread.submit(self._loss).result()
-        self.rows.append([examples, *(round(each, 2) for each in self.clock), loss])
-        print(f"{examples} examples, {self.clock[0]:.0f} s ({self.clock[1]:.0f} s of CPU): {loss:.4f}", flush=True)
+            losses = thread.submit(self._losses).result()
+        self.rows.append([examples, *(round(each, 2) for each in self.clock), *losses])
+        told = ", ".join(f"{loss:.4f}" for loss in losses)
+        print(f"{examples} examples, {self.clock[0]:.0f} s ({self.clock[1]:.0f} s of CPU): {told}", flush=True)
         self.began = self._now()
 
     def _now(self) -> tuple[float, float]:
         # Workers and servers are threads of this process: their time is in it.
         return time.monotonic(), time.process_time()
 
-    def _loss(self) -> float:
-        import numpy as np
+    def _losses(self) -> list[float]:
+        return [sum(self.loss(x, y) for x, y in part) / len(part) for part in self.measured]
 
-        values = [np.asarray(each) for each in self.objective.trainable]
-        state = [np.asarray(each) for each in self.objective.state]
-        losses = [float(self.objective.sums(values, state, x, y, 0)[0]) for x, y in self.held_out]
-        return sum(losses) / sum(len(y["classes"] if isinstance(y, dict) else y) for _, y in self.held_out)
+
+def loss_of(model, task: str):
+    """What gives the mean loss of a batch, and changes nothing."""
+    import numpy as np
+    import tensorflow as tf
+
+    if task == "cifar10":
+
+        @tf.function
+        def loss(x, y):
+            return model.compute_loss(x, y, model(x, training=False), None, training=False)
+
+        return lambda x, y: float(loss(tf.constant(x), tf.constant(y)))
+    from zoo.distribute.sandblaster_model import Objective
+
+    # A detector's losses are those of training, of the same samples each time.
+    objective = Objective(model)
+
+    def of_detector(x, y) -> float:
+        values, state = ([np.asarray(each) for each in part] for part in (objective.trainable, objective.state))
+        return float(objective.sums(values, state, x, y, 0)[0]) / len(y["classes"])
+
+    return of_detector
 
 
 def train(task: str, curve: str) -> list[list[float]]:
@@ -174,13 +195,13 @@ def train(task: str, curve: str) -> list[list[float]]:
     import keras
 
     given = TASKS[task]
-    batches, held_out = data_of(task)
+    batches, measured = data_of(task)
     # What lies on servers is made by Downpour, outside the strategy's scope.
     with contextlib.nullcontext() if workers else strategy.scope():
         model = model_of(task, batches.source.classes)
         loss = {} if task == "digits" else {"loss": "sparse_categorical_crossentropy"}
         model.compile(optimizer=keras.optimizers.SGD(given.sgd, momentum=0.9), jit_compile=False, **loss)
-    rows = Rows(model, task, held_out)
+    rows = Rows(model, task, measured)
     every = batches.steps_per_epoch
     if workers:
         from zoo.distribute.downpour import train_downpour
@@ -246,7 +267,7 @@ _KEPT: list = []
 
 
 def draw(found: dict[str, dict[str, list]], path: Path) -> None:
-    """Loss held out against examples, time and processor time, a row of panels for each task."""
+    """Losses against examples, time and processor time, a row of panels for each task; held out dashed."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -255,28 +276,30 @@ def draw(found: dict[str, dict[str, list]], path: Path) -> None:
     for (task, curves), panels in zip(
         found.items(), figure.subplots(len(found), len(AXES), squeeze=False), strict=True
     ):
-        highest = max(rows[0][-1] for rows in curves.values())
+        highest = max(rows[0][3] for rows in curves.values())
         for column, (axes, what) in enumerate(zip(panels, AXES, strict=True)):
             for curve, rows in curves.items():
-                points, losses = [row[column] for row in rows], [row[-1] for row in rows]
-                axes.plot(points, losses, label=CURVES[curve], color=COLOURS[curve], marker="o", markersize=2.5)
-            axes.set(title=TASKS[task].title, xlabel=what, ylabel="loss, held-out pictures")
-            axes.set_ylim(0, 1.25 * highest)
+                points = [row[column] for row in rows]
+                axes.plot(points, [row[3] for row in rows], color=COLOURS[curve], label=CURVES[curve], linewidth=1.6)
+                axes.plot(points, [row[4] for row in rows], color=COLOURS[curve], linestyle=":", linewidth=1)
+            axes.set(xlabel=what, ylabel="loss (dotted: pictures held out)")
+            axes.locator_params(axis="x", nbins=6)
+            axes.set_ylim(0, 1.1 * highest)
             axes.set_xlim(left=0)
             axes.grid(alpha=0.3)
             axes.spines[["top", "right"]].set_visible(False)
+        panels[0].set_title(TASKS[task].title, loc="left", fontsize=10)
         panels[0].legend(frameon=False, fontsize=7)
     canvas.print_png(str(path))
 
 
-def best_and_last(task: str, curves: dict[str, list]) -> list[list[str]]:
+def first_and_last(task: str, curves: dict[str, list]) -> list[list[str]]:
     """Rows of the table."""
     made = []
     for curve, rows in curves.items():
-        seen, seconds, processor, last = rows[-1]
-        lowest = min(row[-1] for row in rows)
+        seen, seconds, processor, *_ = rows[-1]
         made.append([task, CURVES[curve], f"{seen:,}", f"{seconds:.0f}", f"{processor:.0f}"])
-        made[-1] += [f"{loss:.3f}" for loss in (rows[0][-1], last, lowest)]
+        made[-1] += [f"{loss:.3f}" for loss in (rows[0][3], rows[-1][3], rows[-1][4], min(row[4] for row in rows))]
     return made
 
 
@@ -315,8 +338,8 @@ def main() -> None:
     found = {task: curves for task, curves in found.items() if curves}
     picture = args.out / PICTURE
     draw(found, picture)
-    rows = [row for task, curves in found.items() for row in best_and_last(task, curves)]
-    header = ("task", "trained by", "pictures seen", "seconds", "of CPU", "loss before", "after", "lowest")
+    rows = [row for task, curves in found.items() for row in first_and_last(task, curves)]
+    header = ("task", "trained by", "pictures seen", "seconds", "of CPU", "loss before", "after", "held out", "lowest")
     text = f"{common.table(header, rows)}\n\n![Loss against pictures seen and against time]({PICTURE})"
     common.publish("distribute_curves", text, args.write)
     if args.write:
