@@ -261,7 +261,9 @@ def table(results: dict, folder: Path) -> str:
                 )
             )
     header = ("killed", "finished", "started again", "lost", "seconds (most)", "processes left")
-    return common.table(header, rows)
+    loads = [each["load"] for each in results.values() if "load" in each]
+    busy = f"Seconds are of whole rounds; the machine's load was {statistics.median(loads):.0f} meanwhile."
+    return f"{common.table(header, rows)}\n\n{busy}"
 
 
 def main() -> None:
