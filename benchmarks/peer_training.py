@@ -204,9 +204,9 @@ def tell(done: dict, settings: dict) -> str:
         for seed, run in found.items():
             aps = [f"{value:.3f}" for value in run["ap"].values()]
             minutes = [f"{run['seconds'][kind] / 60:.1f}" for kind in ("wall", "processor")]
-            rows.append([names[who], seed, f"**{run['map']:.3f}**", *aps, f"{run['loss']:.3f}", *minutes])
+            rows.append([names[who], seed, f"**{run['map']:.3f}**", *aps, *minutes])
     if rows:
-        header = ["who", "seed", "mAP", "Platelets", "RBC", "WBC", "loss at the end", "minutes", "of processor"]
+        header = ["who", "seed", "mAP", "Platelets", "RBC", "WBC", "minutes", "of processor"]
         parts += [common.table(header, rows), "The clock's minutes depend on what else ran; the others do not."]
     if all(len(found) == len(SEEDS) for found in runs.values()):
         maps = {who: [run["map"] for run in found.values()] for who, found in runs.items()}
