@@ -43,7 +43,12 @@ def main() -> None:
 
 
 NOTE = "The paper: +0.8 to +1.1 points by the second task alone, and its regression beats the one trained afterwards."
-NOTE_SMALL = "The paper's order: both at once is best, then the regression afterwards, then no regression."
+NOTE_SMALL = (
+    "That a regression of boxes pays shows here too: 2.8 points after the classification, 3.0 with it. That training "
+    "both at once is better does not: the classification alone has 2.6 points more. 120 steps are too few for it: two"
+    " losses share them, where the one in stages has 120 for each; and 2.6 points of 72 pictures, one training each, "
+    "may be chance."
+)
 
 
 if __name__ == "__main__":
