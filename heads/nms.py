@@ -37,13 +37,12 @@ def _nms_tensorflow(boxes, scores, threshold: float, keep: int):
     # It drops at IoU >= threshold, the papers at >. Just above 0 lie denormal numbers, which TensorFlow takes
     # for 0: the least normal number stands in for them.
     above = float(np.maximum(np.nextafter(np.float32(threshold), np.float32(2)), np.finfo(np.float32).tiny))
-    index, count = tf.image.non_max_suppression_padded(
+    index, count = _suppress(tf.inside_function())(
         boxes,
         scores + 1.0,
         keep,
         iou_threshold=above,
         score_threshold=1.0 - 1e-6,
-        pad_to_max_output_size=True,
         sorted_input=True,
         canonicalized_coordinates=True,
         # Pairs are compared a square of tiles at a time: groups of a few hundred boxes want small ones.
@@ -52,6 +51,17 @@ def _nms_tensorflow(boxes, scores, threshold: float, keep: int):
     index = tf.reshape(index, (-1, keep))
     valid = tf.range(keep)[None] < count[:, None]
     return tf.where(valid, index, 0), valid
+
+
+def _suppress(traced: bool):
+    """What ``tf.image.non_max_suppression_padded`` calls, or within a function the Python that it is made of.
+
+    TensorFlow keeps one graph of it for the whole process, made for whatever sizes came first. Where these were unknown
+    and a caller knows them, its optimiser spoils that graph for tf2onnx; so each caller has a graph of its own.
+    """
+    from tensorflow.python.ops.image_ops_impl import non_max_suppression_padded_v2
+
+    return non_max_suppression_padded_v2.python_function if traced else non_max_suppression_padded_v2
 
 
 def _nms_loop(boxes, scores, threshold: float, keep: int):

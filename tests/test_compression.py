@@ -268,7 +268,7 @@ def test_the_command(detector, registered, tmp_path, capsys, monkeypatch):
         ([], "--energy or --megabytes; given: none"),
         (["--fc6", 3], "has no dense layer fc6 in its head; it has fc"),
         (["--energy", 0.5, "--megabytes", 1], "given: --energy, --megabytes"),
-        (["--energy", 0.5, "--split", "test"], "--split and --limit are for --data"),
+        (["--energy", 0.5, "--split", "test"], "--split, --limit, --proposals and --most-proposals are for --data"),
     ):
         status, shown = command("x", *wrong)
         assert status == 2

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import onnx
 import pytest
+import tensorflow as tf
 from export_helpers import decided_detector, picture, run_alone, tiny_classifier
 from onnx import TensorProto, helper, numpy_helper
 
@@ -12,6 +13,7 @@ import zoo
 from zoo.export import ExportError
 from zoo.export.onnx_files import move_model, save_model
 from zoo.export.onnx_weights import add_weights, name_sizes
+from zoo.heads.nms import nms
 
 SIZES = ((90, 120), (120, 90), (70, 70))
 ALONE = """
@@ -187,6 +189,11 @@ def test_mistakes(options, said, tmp_path):
 
 
 def test_one_size_only(detector, tmp_path):
+    # A process in which NMS has been traced for unknown sizes, as the one of a server or a notebook may be.
+    unknown = [tf.TensorSpec((None, None, 4)), tf.TensorSpec((None, None))]
+    suppress = tf.function(lambda boxes, scores: nms(boxes, scores, 0.5, 12), input_signature=unknown)
+    suppress(tf.zeros((3, 30, 4)), tf.zeros((3, 30)))
+    suppress(tf.zeros((1, 7, 4)), tf.zeros((1, 7)))
     exported = zoo.export.onnx(detector, tmp_path / "fixed.onnx", size=(90, 120), dtype="float32", opset=17)
     assert exported.report["ok"]
     (images,) = onnx.load(exported.path).graph.input

@@ -77,7 +77,7 @@ def give(browser, path):
     end = time.monotonic() + 90
     while not (text := browser.find_element("id", "status").text).startswith(path.name) and time.monotonic() < end:
         if browser.find_element("id", "status").get_attribute("class") == "bad":
-            break
+            return browser.find_element("id", "status").text  # what was read before may be "Looking"
         time.sleep(0.02)
     return text
 
