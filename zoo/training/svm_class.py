@@ -88,9 +88,11 @@ class ClassSVM:
         Returns:
             Whether the plane is another one.
         """
-        known = set(self._keys)
         hard = np.flatnonzero(self.margins(vectors) > self.settings.hard)
+        known = set(self._keys) if len(hard) else set()
         new = [i for i in hard.tolist() if keys[i] not in known]
+        if not new:  # most pictures, once a plane is good: the cache need not be copied for nothing
+            return False
         self.negatives = np.concatenate([self.negatives, vectors[new]])
         self._keys += [keys[i] for i in new]
         self._added += len(new)
