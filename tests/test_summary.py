@@ -81,6 +81,17 @@ def test_accumulated_gradients_are_not_told_apart():
     assert set(times.milliseconds.values()) == {None}
 
 
+def test_deterministic_mode_has_no_clock_and_trains_all_the_same():
+    from tensorflow.python.framework.config import disable_op_determinism
+
+    tf.config.experimental.enable_op_determinism()
+    try:
+        times = fitted()
+    finally:
+        disable_op_determinism()
+    assert (times.steps, times.inside) == (5, 0)
+
+
 def test_training_leaves_a_summary_and_curves(tmp_path, capsys):
     keras.utils.set_random_seed(0)
     model = keras.Sequential([keras.Input((32, 32, 3)), keras.layers.Flatten(), keras.layers.Dense(3, "softmax")])

@@ -5,13 +5,23 @@ from __future__ import annotations
 from typing import Any
 
 import tensorflow as tf
+from tensorflow.python.framework.config import is_op_determinism_enabled
+
+
+def has_clock() -> bool:
+    """Whether functions of TensorFlow may ask for the time: not after ``enable_op_determinism``.
+
+    >>> has_clock()
+    True
+    """
+    return not is_op_determinism_enabled()
 
 
 def when(things: Any) -> tf.Tensor:
     """Seconds since 1970, float64, at which all tensors and operations of a structure are there.
 
     For tensors of a GPU TensorFlow goes on as soon as their kernels are queued: a number taken off the last of them,
-    and brought to the processor, has waited for all.
+    and brought to the processor, has waited for all. Fails where there is no clock (`has_clock`).
 
     >>> bool(when(tf.zeros([2])) > 1.6e9)
     True

@@ -213,8 +213,13 @@ class StepTimer:
 def _can_look_inside(model: keras.Model) -> bool:
     """Whether a step's parts can be told apart.
 
-    XLA knows no clock; and gradients that are accumulated, or scaled, are exchanged within a condition.
+    Neither XLA nor TensorFlow's deterministic mode knows a clock; and gradients that are accumulated, or scaled, are
+    exchanged within a condition.
     """
     if keras.backend.backend() != "tensorflow" or model.jit_compile:
+        return False
+    from zoo.distribute.clock import has_clock
+
+    if not has_clock():
         return False
     return not model.optimizer.gradient_accumulation_steps and not hasattr(model.optimizer, "inner_optimizer")
