@@ -225,7 +225,7 @@ words = ["train", "--data", str(folder / "data"), "--val-split", "none", "--mode
 report["commands"] = {}
 for name, options in {
     "parameter_server": "--epochs 2 --optimizer sgd --lr 0.1 --n-fetch 3 --warm-start 2",
-    "sandblaster": "--epochs 4 --memory 3 --copies 1",
+    "sandblaster": "--epochs 4 --memory 3 --copies 1 --vectors servers --save-every 2",
 }.items():
     out = folder / name
     said = io.StringIO()

@@ -164,6 +164,7 @@ def test_a_lost_server_is_told_in_a_sentence():
         ("--strategy mirrored --n-push 2", "--n-push goes with --strategy parameter_server, not with mirrored"),
         ("--strategy sandblaster --warm-start 9", "--warm-start goes with --strategy parameter_server"),
         ("--strategy parameter_server --copies 2", "--copies goes with --strategy sandblaster"),
+        ("--strategy parameter_server --vectors servers", "--vectors goes with --strategy sandblaster"),
         ("--ps 1", "--ps goes with --strategy parameter_server or sandblaster, not with none"),
         ("--strategy parameter_server --momentum 0.5", "--momentum: not with .* late gradients act like momentum"),
         ("--strategy parameter_server --minutes 5", "--minutes: not with .* length in --epochs or --steps"),

@@ -75,11 +75,22 @@ def add_server_options(group: argparse._ArgumentGroup) -> None:
         "--memory", type=int, metavar="N", help="with sandblaster, pairs of vectors that L-BFGS keeps (10)"
     )
     group.add_argument("--copies", type=int, metavar="N", help="with sandblaster, workers on the same unit at most (2)")
+    group.add_argument(
+        "--vectors",
+        choices=("chief", "servers"),
+        help="with sandblaster, where the vectors of L-BFGS lie and are added up (servers from a million parameters)",
+    )
+    group.add_argument(
+        "--save-every", type=int, metavar="N", help="with sandblaster, iterations between two checkpoints (1)"
+    )
 
 
 def check_server_options(args: argparse.Namespace) -> None:
     """Refuse options that have no meaning with the strategy; before anything is waited for."""
-    own = {DOWNPOUR: ("optimizer", "n_push", "n_fetch", "warm_start"), SANDBLASTER: ("memory", "copies")}
+    own = {
+        DOWNPOUR: ("optimizer", "n_push", "n_fetch", "warm_start"),
+        SANDBLASTER: ("memory", "copies", "vectors", "save_every"),
+    }
     for strategy, names in own.items():
         for name in names:
             if getattr(args, name) is not None and args.strategy != strategy:
@@ -157,6 +168,8 @@ def train_on_servers(
         train_from=recipe.train_from,
         memory=10 if args.memory is None else args.memory,
         copies=2 if args.copies is None else args.copies,
+        vectors=args.vectors,
+        save_every=1 if args.save_every is None else args.save_every,
         **common,
     )
 

@@ -1,6 +1,8 @@
-"""Limited-memory BFGS on NumPy vectors: what Sandblaster's coordinator computes (Dean 2012, Algorithm 2).
+"""Limited-memory BFGS: what Sandblaster's coordinator computes, or has computed (Dean 2012, Algorithm 2).
 
-Nothing here knows of models or of workers: the function to minimise may be computed anywhere.
+Nothing here knows of models or of workers: the function to minimise may be computed anywhere. Vectors are NumPy's
+arrays, or others with the same operators that lie elsewhere, such as `zoo.distribute.server_vectors.ServerVector`:
+sums, products with numbers, dot products, ``abs`` and ``max``. None is changed in place once anybody else has it.
 """
 
 from __future__ import annotations
@@ -8,13 +10,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from zoo.distribute.line_search import strong_wolfe
 
-Pair = tuple[np.ndarray, np.ndarray]
+if TYPE_CHECKING:
+    from zoo.distribute.server_vectors import ServerVector
+
+    Vector = np.ndarray | ServerVector
+    Pair = tuple[Vector, Vector]
+    Function = Callable[[Vector], "Evaluation"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,11 +35,8 @@ class Evaluation:
     """
 
     value: float
-    gradient: np.ndarray
+    gradient: Vector
     extra: Any = None
-
-
-Function = Callable[[np.ndarray], Evaluation]
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +53,7 @@ class LBFGSState:
         stuck: whether no step lowers the function any more.
     """
 
-    x: np.ndarray
+    x: Vector
     at: Evaluation
     pairs: tuple[Pair, ...] = ()
     iteration: int = 0
@@ -58,7 +62,7 @@ class LBFGSState:
     stuck: bool = False
 
 
-def descent_direction(gradient: np.ndarray, pairs: Sequence[Pair]) -> np.ndarray:
+def descent_direction(gradient: Vector, pairs: Sequence[Pair]) -> Vector:
     """-H ``gradient`` by the two-loop recursion (Nocedal & Wright 2006, Algorithm 7.4), H scaled by their (7.20).
 
     >>> descent_direction(np.array([2.0, 4.0]), [(np.array([1.0, 0.0]), np.array([4.0, 0.0]))])
@@ -78,7 +82,7 @@ def descent_direction(gradient: np.ndarray, pairs: Sequence[Pair]) -> np.ndarray
     return q
 
 
-def is_curved(step: np.ndarray, change: np.ndarray, least: float = 1e-10) -> bool:
+def is_curved(step: Vector, change: Vector, least: float = 1e-10) -> bool:
     """Whether a pair may be kept: step . change > 0 keeps H positive definite, and not so small as to be rounding.
 
     A line search for the Wolfe conditions sees to it, one that had to give up may not.
@@ -86,11 +90,11 @@ def is_curved(step: np.ndarray, change: np.ndarray, least: float = 1e-10) -> boo
     return float(step @ change) > least * math.sqrt(float(step @ step) * float(change @ change))
 
 
-def start(function: Function, x: np.ndarray) -> LBFGSState:
+def start(function: Function, x: Vector) -> LBFGSState:
     """The state before the first step, from one evaluation at ``x (n,)``."""
-    x = np.array(x, np.float64)
+    x = np.array(x, np.float64) if isinstance(x, np.ndarray) else x
     at = function(x)
-    if not (math.isfinite(at.value) and np.isfinite(at.gradient).all()):
+    if not (math.isfinite(at.value) and math.isfinite(abs(at.gradient).max())):
         raise ValueError(f"the function is {at.value} at the start, or its gradient is not finite; start elsewhere")
     return LBFGSState(x, at)
 
@@ -126,7 +130,7 @@ def advance(
     if not slope < 0:
         return replace(state, stuck=True)
 
-    def along(length: float) -> tuple[float, float, tuple[np.ndarray, Evaluation]]:
+    def along(length: float) -> tuple[float, float, tuple[Vector, Evaluation]]:
         x = state.x + length * direction
         at = function(x)
         return at.value, float(direction @ at.gradient), (x, at)
@@ -148,7 +152,7 @@ def advance(
 
 def minimise(
     function: Function,
-    x: np.ndarray,
+    x: Vector,
     *,
     iterations: int = 1000,
     tolerance: float = 1e-8,
@@ -163,6 +167,6 @@ def minimise(
         [1.0, -2.0]
     """
     state = start(function, x)
-    while state.iteration < iterations and not state.stuck and np.abs(state.at.gradient).max() > tolerance:
+    while state.iteration < iterations and not state.stuck and abs(state.at.gradient).max() > tolerance:
         state = advance(function, state, memory=memory)
     return state

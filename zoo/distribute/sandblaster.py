@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import keras
 import numpy as np
 
-from zoo.distribute.lbfgs import Evaluation, LBFGSState, advance, start
+from zoo.distribute.lbfgs import LBFGSState, advance, start
 from zoo.distribute.observer import Observer
-from zoo.distribute.sandblaster_model import Draw, Objective, local_workers
+from zoo.distribute.sandblaster_loss import SharedLoss
+from zoo.distribute.sandblaster_model import Objective, local_workers
 from zoo.distribute.sandblaster_pool import Pool
-from zoo.distribute.sandblaster_state import Drawn, load_state, save_state
+from zoo.distribute.sandblaster_state import load_state, save_state
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
+    from zoo.distribute.lbfgs import Vector
+
+# Parameters from which on servers keep the vectors; docs/distributed.md has the measurements.
+PAYS = 1_000_000
 # How far a loss of 32-bit numbers may be off, relatively, without saying anything.
 _NOISE = 2e-7
 
@@ -64,6 +70,8 @@ def train_sandblaster(
     training: bool = True,
     copies: int = 2,
     patience: float = 1.5,
+    vectors: Literal["chief", "servers"] | None = None,
+    save_every: int = 1,
     checkpoint: str | Path | None = None,
     resume: bool = False,
     settings: Mapping[str, Any] | None = None,
@@ -92,10 +100,15 @@ def train_sandblaster(
         training: see `Objective`.
         copies: workers on the same unit, at most; 1 for no backup copies.
         patience: a unit that takes so many times the usual is handed out again when there is no other.
-        checkpoint: file, written after each iteration.
+        vectors: where the vectors of L-BFGS lie and its sums and dot products are made. ``"servers"``: with the
+            parameters, as in the paper; the coordinator gets no gradient. ``"chief"``: here. ``None``: on the servers
+            if there are any and the model has at least `PAYS` parameters.
+        save_every: iterations between two checkpoints, for which all vectors come here; the last is always written.
+        checkpoint: file.
         resume: go on from it, if it is there.
         settings: anything that JSON can hold, kept in the checkpoint; whoever resumes has to give the same.
-        report: called after each iteration, before the checkpoint is written; the model has the weights then.
+        report: called after each iteration, before the checkpoint is written; the model has the weights then, for
+            which servers send them once.
         observer: is told of each unit, pass and line search.
 
     Returns:
@@ -111,13 +124,17 @@ def train_sandblaster(
         >>> train_sandblaster(model, units, iterations=50, workers=2)[-1].loss                 # doctest: +SKIP
         0.0163
     """
-    objective = Objective(model, training)
+    objective, put = Objective(model, training), np.asarray
+    vectors = vectors or where(sum(objective.sizes), strategy)
+    if vectors not in ("chief", "servers") or (vectors == "servers" and strategy is None):
+        raise ValueError(f'vectors={vectors!r}; give "chief", or "servers" together with a strategy that has them')
     if strategy is None:
         staff, prepare = local_workers(objective, data, workers)
     else:
         from zoo.distribute.sandblaster_servers import server_workers
 
-        staff, prepare = server_workers(objective, data, strategy, observer)
+        staff, prepare, space = server_workers(objective, data, strategy, observer, vectors)
+        put = put if space is None else space.put
     with Pool(staff, len(data), prepare, copies, patience, observer) as pool:
         return drive(
             objective,
@@ -128,11 +145,22 @@ def train_sandblaster(
             tolerance=tolerance,
             weight_decay=weight_decay,
             redraw=redraw,
+            put=put,
+            save_every=save_every,
             checkpoint=checkpoint,
             resume=resume,
             settings=settings,
             report=report,
         )
+
+
+def where(parameters: int, strategy: object | None) -> Literal["chief", "servers"]:
+    """Where the vectors of a model with so many parameters are kept, unless something else is asked for.
+
+    >>> where(5_000_000, None)
+    'chief'
+    """
+    return "servers" if strategy is not None and parameters >= PAYS else "chief"
 
 
 def drive(
@@ -145,22 +173,34 @@ def drive(
     tolerance: float = 1e-6,
     weight_decay: float = 0.0,
     redraw: int = 5,
+    put: Callable[[np.ndarray], Vector] = np.asarray,
+    save_every: int = 1,
     checkpoint: str | Path | None = None,
     resume: bool = False,
     settings: Mapping[str, Any] | None = None,
     report: Callable[[SandblasterRow], None] | None = None,
 ) -> list[SandblasterRow]:
-    """What the coordinator does; `train_sandblaster` explains the arguments."""
-    if iterations < 0 or redraw < 1:
-        raise ValueError(f"iterations={iterations}, redraw={redraw}; give 0 or more, and 1 or more")
+    """What the coordinator does; `train_sandblaster` explains the arguments. ``put`` brings vectors where they lie."""
+    if iterations < 0 or min(redraw, save_every) < 1:
+        raise ValueError(
+            f"iterations={iterations}, redraw={redraw}, save_every={save_every}; give 0 or more, and 1 or more"
+        )
     began, rows = time.monotonic(), []
     own = {"sizes": objective.sizes, "units": pool.units, "memory": memory, "training": objective.training}
     own |= {"weight_decay": weight_decay, "redraw": redraw, **(settings or {})}
-    loss = _Loss(objective, pool, weight_decay)
+    loss, saved = SharedLoss(objective, pool, weight_decay, put), None
+
+    def save(state: LBFGSState) -> None:
+        nonlocal saved
+        if checkpoint is not None and saved is not state:
+            save_state(state, checkpoint, own, loss.drawn)
+            saved = state
 
     def settle(state: LBFGSState) -> None:
-        objective.assign(state.x, state.at.extra)
-        norm, seconds = float(np.linalg.norm(state.at.gradient)), time.monotonic() - began
+        objective.assign_state(state.at.extra)
+        if report is not None or isinstance(state.x, np.ndarray):
+            objective.assign(np.asarray(state.x))
+        norm, seconds = math.sqrt(state.at.gradient @ state.at.gradient), time.monotonic() - began
         rows.append(
             SandblasterRow(
                 state.iteration,
@@ -174,20 +214,20 @@ def drive(
         )
         if report is not None:
             report(rows[-1])
-        if checkpoint is not None:
-            save_state(state, checkpoint, own, loss.drawn)
+        if state.iteration % save_every == 0:
+            save(state)
 
     if resume and checkpoint is not None and Path(checkpoint).is_file():
-        state, loss.drawn = load_state(checkpoint, own)
+        state, loss.drawn = load_state(checkpoint, own, put)
         if objective.draws:
             # The proposals are not stored; where they were made says all about them.
             loss.draw(loss.drawn.x, loss.drawn.number, loss.drawn.iteration)
             state = replace(state, evaluations=state.evaluations + 1)
     else:
-        state = start(lambda x: loss.draw(x, 0, 0), objective.vector())
+        state = start(lambda x: loss.draw(x, 0, 0), put(objective.vector()))
     settle(state)
     while state.iteration < iterations and (passes is None or state.evaluations < passes):
-        if np.abs(state.at.gradient).max() <= tolerance:
+        if abs(state.at.gradient).max() <= tolerance:
             break
         age = state.iteration - loss.drawn.iteration
         if objective.draws and (age >= redraw or (state.stuck and age)):
@@ -204,45 +244,9 @@ def drive(
             seconds=time.monotonic() - searched,
         )
         settle(state)
+    save(state)
+    objective.assign(np.asarray(state.x))
     return rows
-
-
-class _Loss:
-    """The function that is minimised: what the pool's workers compute, and the pull of weight decay."""
-
-    def __init__(self, objective: Objective, pool: Pool, weight_decay: float) -> None:
-        self.pool, self.weight_decay, self.drawn = pool, weight_decay, Drawn(0, 0, np.zeros(0))
-        self._kernels = objective.kernels() if weight_decay else None
-        self._draw, self._holds = Draw(), objective.draws
-        self._backups = self._lost = 0
-
-    def __call__(self, x: np.ndarray) -> Evaluation:
-        """Loss and gradient at ``x (n,)``, as was drawn."""
-        return self._pass(x)[0]
-
-    def draw(self, x: np.ndarray, number: int, iteration: int) -> Evaluation:
-        """Draw anew at ``x (n,)``, and hold it from now on; loss and gradient with it."""
-        self._draw = Draw(number)
-        found, kept = self._pass(x)
-        if self._holds:
-            self._draw = Draw(number, kept)
-        self.drawn = Drawn(number, iteration, np.array(x))
-        return found
-
-    def backups_and_lost(self) -> tuple[int, int]:
-        """How many there were since this was asked before."""
-        found, self._backups, self._lost = (self._backups, self._lost), 0, 0
-        return found
-
-    def _pass(self, x: np.ndarray) -> tuple[Evaluation, Mapping[int, Any]]:
-        done = self.pool.run(x, self._draw)
-        self._backups += done.backups
-        self._lost += done.lost
-        loss, gradient = done.loss, done.gradient
-        if self._kernels is not None:
-            decayed = np.where(self._kernels, x, 0.0)
-            loss, gradient = loss + self.weight_decay / 2 * decayed @ decayed, gradient + self.weight_decay * decayed
-        return Evaluation(float(loss), gradient, done.state), done.kept
 
 
 class BatchUnits(Sequence):

@@ -6,13 +6,16 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from zoo.distribute.cluster import WorkerLostError
 from zoo.distribute.observer import Observer
 from zoo.distribute.sandblaster_units import Units
+
+if TYPE_CHECKING:
+    from zoo.distribute.server_vectors import ServerVector
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,7 +24,7 @@ class UnitSums:
 
     Attributes:
         loss: sum over the unit's examples.
-        gradient: the same for its gradient, one array for each variable.
+        gradient: the same for its gradient, one array for each variable; or a vector on the servers.
         state: the same for what a model has besides, such as the averages of batch normalisation.
         examples: how many.
         kept: what is to stay as it is while the parameters change, by name; see `Draw` of `sandblaster_model`.
@@ -31,7 +34,7 @@ class UnitSums:
     """
 
     loss: float
-    gradient: Sequence[np.ndarray]
+    gradient: Sequence[np.ndarray] | ServerVector
     state: Sequence[np.ndarray]
     examples: int
     kept: Mapping[str, np.ndarray] = field(default_factory=dict)
@@ -60,7 +63,7 @@ class PassResult:
 
     Attributes:
         loss: mean.
-        gradient: mean, one ``(n,)`` float64 vector of all variables.
+        gradient: mean, one ``(n,)`` float64 vector of all variables, where those of the units were.
         state: means, float64.
         seconds: it took.
         backups: units handed out a second time.
@@ -69,7 +72,7 @@ class PassResult:
     """
 
     loss: float
-    gradient: np.ndarray
+    gradient: np.ndarray | ServerVector
     state: list[np.ndarray]
     seconds: float
     backups: int
@@ -80,32 +83,39 @@ class PassResult:
 @dataclass
 class _Sum:
     loss: float = 0.0
-    gradient: np.ndarray | None = None
+    gradient: np.ndarray | ServerVector | None = None
     state: list[np.ndarray] = field(default_factory=list)
     examples: int = 0
     kept: dict[int, Mapping[str, np.ndarray]] = field(default_factory=dict)
 
     def add(self, unit: int, part: UnitSums) -> None:
-        if self.gradient is None:
-            self.gradient = np.zeros(sum(each.size for each in part.gradient))
+        if not self.examples:
             self.state = [np.zeros(each.shape) for each in part.state]
+        self._add_gradient(part.gradient)  # first: where a server is gone, nothing has been counted
         self.loss += part.loss
         self.examples += part.examples
         self.kept[unit] = part.kept
-        at = 0
-        for each in part.gradient:
-            self.gradient[at : at + each.size] += np.ravel(each)
-            at += each.size
         for total, each in zip(self.state, part.state, strict=True):
             total += each
+
+    def _add_gradient(self, gradient: Sequence[np.ndarray] | ServerVector) -> None:
+        if not isinstance(gradient, Sequence):
+            self.gradient = gradient if self.gradient is None else self.gradient + gradient
+            return
+        if self.gradient is None:
+            self.gradient = np.zeros(sum(each.size for each in gradient))
+        at = 0
+        for each in gradient:
+            self.gradient[at : at + each.size] += np.ravel(each)
+            at += each.size
 
 
 class Pool:
     """Workers, each called by a thread of its own, that share the units of every pass.
 
-    The sums are made here and not at the parameters: a unit that is computed twice must count once. A worker that
-    raises an error has ended; its unit goes to the others. One that hangs or is slow keeps nobody waiting as long as a
-    backup copy gets through; it may go on with its unit into the next pass, where its result is dropped.
+    What counts is decided here, also where the sums are made on servers: a unit that is computed twice must count once.
+    A worker that raises an error has ended; its unit goes to the others. One that hangs or is slow keeps nobody waiting
+    as long as a backup copy gets through; it may go on with its unit into the next pass, where its result is dropped.
 
     Args:
         workers: by name.
@@ -169,7 +179,7 @@ class Pool:
         # A worker that hangs must not keep the process from ending.
         threading.Thread(target=self._work, args=(name, worker), name=f"sandblaster {name}", daemon=True).start()
 
-    def run(self, x: np.ndarray, draw: Any = None) -> PassResult:
+    def run(self, x: np.ndarray | ServerVector, draw: Any = None) -> PassResult:
         """One pass at ``x (n,)``; ``draw`` is for ``prepare``.
 
         Raises:

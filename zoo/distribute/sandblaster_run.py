@@ -39,6 +39,8 @@ def fit_sandblaster(
     train_from: str | None = None,
     memory: int = 10,
     copies: int = 2,
+    vectors: Literal["chief", "servers"] | None = None,
+    save_every: int = 1,
     val_every: int = 1,
     metric: Literal["voc", "coco"] | None = None,
     keep: Literal["best", "last"] = "best",
@@ -69,6 +71,8 @@ def fit_sandblaster(
         train_from: see `zoo.training.freeze.freeze_before`.
         memory: see `zoo.distribute.sandblaster.train_sandblaster`.
         copies: see there.
+        vectors: see there.
+        save_every: see there.
         val_every: iterations between two validations.
         metric: see `zoo.train`, also for the next four.
         keep: see there.
@@ -130,6 +134,8 @@ def fit_sandblaster(
         memory=memory,
         weight_decay=weight_decay,
         copies=copies,
+        vectors=vectors,
+        save_every=save_every,
         checkpoint=folder.checkpoint,
         resume=resume,
         settings=folder.settings,

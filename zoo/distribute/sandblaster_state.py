@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from zoo.distribute.lbfgs import Evaluation, LBFGSState
 from zoo.distribute.settings import check_settings
 from zoo.files import save_atomically
+
+if TYPE_CHECKING:
+    from zoo.distribute.lbfgs import Vector
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,11 +25,11 @@ class Drawn:
 
     number: int
     iteration: int
-    x: np.ndarray
+    x: Vector
 
 
 def save_state(state: LBFGSState, path: str | Path, settings: Mapping[str, Any], drawn: Drawn) -> None:
-    """Write all that a run goes on from, atomically."""
+    """Write all that a run goes on from, atomically; vectors that lie elsewhere are fetched."""
     told = {"value": state.at.value, "settings": settings, "pairs": len(state.pairs), "extra": len(state.at.extra)}
     told |= {name: getattr(state, name) for name in ("iteration", "evaluations", "length", "stuck")}
     told["drawn"] = [drawn.number, drawn.iteration]
@@ -38,11 +41,18 @@ def save_state(state: LBFGSState, path: str | Path, settings: Mapping[str, Any],
         np.savez(file, **arrays)
 
 
-def load_state(path: str | Path, settings: Mapping[str, Any]) -> tuple[LBFGSState, Drawn]:
-    """Read what `save_state` wrote in a training with the same ``settings``; else a ``ValueError``."""
+def load_state(
+    path: str | Path, settings: Mapping[str, Any], put: Callable[[np.ndarray], Vector] = np.asarray
+) -> tuple[LBFGSState, Drawn]:
+    """Read what `save_state` wrote in a training with the same ``settings``; else a ``ValueError``.
+
+    ``put`` brings each vector where it is to lie, which may be elsewhere than in the run before.
+    """
     state, drawn, stored = _read(path)
     check_settings(stored, settings, path)
-    return state, drawn
+    at = replace(state.at, gradient=put(state.at.gradient))
+    pairs = tuple((put(step), put(change)) for step, change in state.pairs)
+    return replace(state, x=put(state.x), at=at, pairs=pairs), replace(drawn, x=put(drawn.x))
 
 
 def iterations_in(checkpoint: str | Path) -> int:
