@@ -25,7 +25,7 @@ from zoo.distribute.observer import Observer  # noqa: E402
 from zoo.distribute.parameter_servers import coordinator_of  # noqa: E402
 from zoo.distribute.sandblaster import train_sandblaster  # noqa: E402
 from zoo.distribute.sandblaster_model import Objective  # noqa: E402
-from zoo.distribute.sandblaster_servers import ServerValues  # noqa: E402
+from zoo.distribute.sandblaster_servers import ServerValues, hosts_of  # noqa: E402
 from zoo.distribute.server_slots import Slots  # noqa: E402
 from zoo.distribute.server_vectors import ServerVectors  # noqa: E402
 
@@ -59,10 +59,14 @@ def trained(**options):
     return flat_weights(model), rows
 
 
-def apart(weights, rows):
-    """How much weights and losses differ from those of one process, at most."""
+def apart(weights, rows, end=ITERATIONS):
+    """How much losses differ from those of one process, at most, and weights, if ``end`` is where these are known."""
     losses = [abs(row.loss - alone_rows[row.iteration].loss) for row in rows]
-    return {"weights": float(np.abs(weights - alone).max()), "losses": max(losses), "rows": len(rows)}
+    return {
+        "weights": float(np.abs(weights - alone).max()) if end == ITERATIONS else 0.0,
+        "losses": max(losses),
+        "rows": len(rows),
+    }
 
 
 def wide(vectors, iterations):
@@ -95,12 +99,15 @@ with tempfile.TemporaryDirectory() as folder:
     file = Path(folder) / "half.npz"
     half = {"iterations": 3, "save_every": 2, "checkpoint": file}
     trained(strategy=strategy, vectors="servers", **half)
-    report["resumed"] = apart(*trained(strategy=strategy, vectors="servers", checkpoint=file, resume=True))
+    for name, vectors, last in (("resumed", "servers", 4), ("crossed", "chief", 5)):
+        resumed = {"vectors": vectors, "iterations": last, "checkpoint": file, "resume": True}
+        report[name] = apart(*trained(strategy=strategy, **resumed), end=last)
 
 # The operators beside NumPy's, on servers that have pieces of one variable and wholes of others.
 objective = Objective(problem()[0])
 values = ServerValues(objective, strategy)
 space = ServerVectors(values.values, coordinator_of(strategy))
+report["hosts"] = hosts_of(strategy)
 report["shards"] = len(values.values[0].variables)
 report["devices"] = [each.backing_device for each in space.put(objective.vector()).pieces]
 one, two = np.random.default_rng(0).normal(size=(2, space.size))

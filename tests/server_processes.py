@@ -1,8 +1,10 @@
 """A cluster whose workers and servers are processes of their own, so that one can be killed, and bytes be counted."""
 
+import contextlib
 import multiprocessing
 import os
 import socket
+import stat
 import time
 
 
@@ -52,13 +54,12 @@ def bytes_received():
     """Bytes that have come to this process over the TCP connections that it has open (Linux)."""
     total = 0
     for name in os.listdir("/proc/self/fd"):
-        try:
-            with socket.socket(fileno=os.dup(int(name))) as line:
-                if line.type == socket.SOCK_STREAM and line.family in (socket.AF_INET, socket.AF_INET6):
-                    information = line.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 192)
-                    total += int.from_bytes(information[128:136], "little")  # tcpi_bytes_received
-        except OSError:
-            continue
+        with contextlib.suppress(OSError):  # the folder itself, which is closed by now
+            if stat.S_ISSOCK(os.fstat(int(name)).st_mode):
+                with socket.socket(fileno=os.dup(int(name))) as line:
+                    if line.type == socket.SOCK_STREAM and line.family in (socket.AF_INET, socket.AF_INET6):
+                        information = line.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 192)
+                        total += int.from_bytes(information[128:136], "little")  # tcpi_bytes_received
     return total
 
 

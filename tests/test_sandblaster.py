@@ -365,8 +365,8 @@ def cluster():
 
 def test_a_cluster_trains_as_one_worker_does(cluster):
     assert cluster["moved"] > 0.1
-    assert cluster["shards"] == 2
-    for run, rows in {"chief": 6, "servers": 6, "resumed": 3, "killed": 6}.items():
+    assert (cluster["shards"], cluster["hosts"]) == (2, 1)
+    for run, rows in {"chief": 6, "servers": 6, "resumed": 2, "crossed": 2, "killed": 6}.items():
         assert cluster[run]["rows"] == rows
         assert cluster[run]["losses"] < 1e-6, run
         assert cluster[run]["weights"] < 2e-6, run
@@ -410,8 +410,8 @@ def test_a_gradient_that_was_written_late_or_in_part_is_not_taken(cluster):
 
 
 def test_where_vectors_lie():
-    assert where(PAYS, object()) == "servers"
-    assert where(PAYS - 1, object()) == where(10 * PAYS, None) == "chief"
+    assert where(PAYS // 40, units=10, hosts=2) == "servers"
+    assert where(PAYS // 40, units=9, hosts=2) == where(PAYS, units=10, hosts=1) == "chief"
     model, data = problem(units=1)
     for vectors in ("servers", "here"):
         with pytest.raises(ValueError, match=rf"vectors='{vectors}'; give"):

@@ -78,7 +78,7 @@ def add_server_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--vectors",
         choices=("chief", "servers"),
-        help="with sandblaster, where the vectors of L-BFGS lie and are added up (servers from a million parameters)",
+        help="with sandblaster, where L-BFGS's vectors lie and are added up (servers where that saves network)",
     )
     group.add_argument(
         "--save-every", type=int, metavar="N", help="with sandblaster, iterations between two checkpoints (1)"

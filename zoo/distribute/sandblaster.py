@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 
     from zoo.distribute.lbfgs import Vector
 
-# Parameters from which on servers keep the vectors; docs/distributed.md has the measurements.
-PAYS = 1_000_000
+# Bytes of gradients in a pass from which on servers keep the vectors: what takes a gigabit network .8 s. Asking servers
+# took .2 to .6 s a pass where it was measured (benchmarks/sandblaster_vectors.py).
+PAYS = 100_000_000
 # How far a loss of 32-bit numbers may be off, relatively, without saying anything.
 _NOISE = 2e-7
 
@@ -101,8 +102,8 @@ def train_sandblaster(
         copies: workers on the same unit, at most; 1 for no backup copies.
         patience: a unit that takes so many times the usual is handed out again when there is no other.
         vectors: where the vectors of L-BFGS lie and its sums and dot products are made. ``"servers"``: with the
-            parameters, as in the paper; the coordinator gets no gradient. ``"chief"``: here. ``None``: on the servers
-            if there are any and the model has at least `PAYS` parameters.
+            parameters, as in the paper; the coordinator gets no gradient. ``"chief"``: here. ``None``: as
+            `where` finds it.
         save_every: iterations between two checkpoints, for which all vectors come here; the last is always written.
         checkpoint: file.
         resume: go on from it, if it is there.
@@ -125,14 +126,14 @@ def train_sandblaster(
         0.0163
     """
     objective, put = Objective(model, training), np.asarray
-    vectors = vectors or where(sum(objective.sizes), strategy)
-    if vectors not in ("chief", "servers") or (vectors == "servers" and strategy is None):
+    if vectors not in (None, "chief", "servers") or (vectors == "servers" and strategy is None):
         raise ValueError(f'vectors={vectors!r}; give "chief", or "servers" together with a strategy that has them')
     if strategy is None:
         staff, prepare = local_workers(objective, data, workers)
     else:
-        from zoo.distribute.sandblaster_servers import server_workers
+        from zoo.distribute.sandblaster_servers import hosts_of, server_workers
 
+        vectors = vectors or where(sum(objective.sizes), len(data), hosts_of(strategy))
         staff, prepare, space = server_workers(objective, data, strategy, observer, vectors)
         put = put if space is None else space.put
     with Pool(staff, len(data), prepare, copies, patience, observer) as pool:
@@ -154,13 +155,18 @@ def train_sandblaster(
         )
 
 
-def where(parameters: int, strategy: object | None) -> Literal["chief", "servers"]:
-    """Where the vectors of a model with so many parameters are kept, unless something else is asked for.
+def where(parameters: int, units: int, hosts: int) -> Literal["chief", "servers"]:
+    """Where vectors are kept unless something else is asked for: with the parameters, if that saves much of a network.
 
-    >>> where(5_000_000, None)
-    'chief'
+    >>> where(5_000_000, units=50, hosts=3), where(5_000_000, units=50, hosts=1)
+    ('servers', 'chief')
+
+    Args:
+        parameters: of the model, of 4 bytes; the gradient of each unit has as many.
+        units: in a pass.
+        hosts: that the cluster has; 1 without one. On one machine nothing that is sent is slow.
     """
-    return "servers" if strategy is not None and parameters >= PAYS else "chief"
+    return "servers" if hosts > 1 and 4 * parameters * units >= PAYS else "chief"
 
 
 def drive(

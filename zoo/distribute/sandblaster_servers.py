@@ -126,3 +126,10 @@ def server_workers(
 def workers_of_cluster() -> int:
     """How many workers there are in the cluster that TensorFlow has joined."""
     return sum("/job:worker/" in device.name for device in tf.config.list_logical_devices("CPU"))
+
+
+def hosts_of(strategy: tf.distribute.ParameterServerStrategy) -> int:
+    """How many machines the workers and servers of a cluster are on, by the names in its addresses."""
+    # The public property is None for this strategy.
+    jobs = strategy._cluster_resolver.cluster_spec().as_dict().values()
+    return len({address.rpartition(":")[0] for addresses in jobs for address in addresses})

@@ -20,10 +20,11 @@ class Slots:
     result of the unit, it tells the servers to add what they have, each by itself.
 
     Why that is exact: `take` reads a part and its ticket at once, into a tensor that nothing changes any more. A
-    ticket belongs to one unit at one point. TensorFlow may give a dead worker's unit to another, under the same ticket:
-    what it writes replaces the first, and is the same. A worker that was taken for dead and comes late writes an older
-    ticket, and `take` gives None. So the parts that are added are those of one unit, whole; and added is what
-    `zoo.distribute.sandblaster_units.Units.finish` lets pass, once for each unit.
+    ticket belongs to one unit of one pass, and what is taken when that is over does not count. TensorFlow may give a
+    dead worker's unit to another, under the same ticket: what it writes replaces the first, and is the same. A worker
+    that was taken for dead and comes late writes an older ticket, and `take` gives None. So the parts that are added
+    are those of one unit, whole; and added is what `zoo.distribute.sandblaster_units.Units.finish` lets pass, once for
+    each unit.
 
     Args:
         space: whose vectors the gradients are.
