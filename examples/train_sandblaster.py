@@ -27,6 +27,7 @@ def main() -> None:
     parser.add_argument("--wait", type=float, default=60, help="seconds until all tasks have to be there")
     parser.add_argument("--batch", type=int, default=20, help="pictures of a unit of work")
     parser.add_argument("--passes", type=int, default=10, help="over the data, those of line searches included")
+    parser.add_argument("--vectors", choices=("chief", "servers"), help="where L-BFGS's vectors lie (what pays)")
     parser.add_argument("--out", type=Path, default=Path("runs/lbfgs"))
     args = parser.parse_args()
 
@@ -48,6 +49,7 @@ def main() -> None:
         passes=args.passes,
         batch_size=args.batch,
         weight_decay=5e-4,
+        vectors=args.vectors,
         resume=True,
     )
 
