@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from zoo.distribute.lbfgs import Vector
 
 # Bytes of gradients in a pass from which on servers keep the vectors: what takes a gigabit network .8 s. Asking servers
-# took .2 to .6 s a pass where it was measured (benchmarks/sandblaster_vectors.py).
+# took .1 to .2 s a pass where it was measured (benchmarks/sandblaster_vectors.py).
 PAYS = 100_000_000
 # How far a loss of 32-bit numbers may be off, relatively, without saying anything.
 _NOISE = 2e-7
