@@ -78,7 +78,7 @@ NOTE = (
 )
 NOTE_SMALL = (
     "The detector that ships for blood cells (`benchmarks/bccd.py`; 480 x 640 pixels, ResNet-18), since an RPN of 120 "
-    "steps would show nothing. That 300 proposals are enough, as the paper says, shows in the smaller number's loss."
+    "steps would show nothing. It needs fewer proposals than the paper's detector: pictures hold a dozen cells or two."
 )
 
 
