@@ -120,12 +120,11 @@ def random_vgg16(repeats: int) -> str:
 
 
 NOTE_SMALL = (
-    "A quarter of the ranks, which is what the paper leaves of fc6, costs 1.3 points here and .3 there: dense layers "
-    "that were trained for 120 steps presumably have singular values that fall more slowly. The dense layers take 27%"
-    " of the time of this detector, so that the whole gains little. In VGG-16, below, SVD makes it 1.65 times as fast"
-    " (the paper: 1.43), since on a processor the dense layers take more of its time, 73%, than on a GPU. Each row's "
-    "times were taken by turns with those of the whole model, which is what 'times faster' compares, and still vary "
-    "by a fifth, as the last row shows; milliseconds of different rows are of different moments."
+    "A quarter of the ranks, which is what the paper leaves of fc6, costs little, as in the paper; fewer cost more here: "
+    "dense layers that were trained for 120 steps presumably have singular values that fall more slowly. In VGG-16, "
+    "below, SVD gains more than in the paper (1.43 times), since on a processor the dense layers take more of its time "
+    "than on a GPU. Each row's times were taken by turns with those of the whole model, which is what 'times faster' "
+    "compares; milliseconds of different rows are of different moments."
 )
 
 

@@ -46,8 +46,8 @@ SMALL_RECIPE = ("--lr", 0.01, "--clipnorm", 10, "--drops", 0.75)
 CAVEAT = (
     f"In small: {SMALL_STEPS} steps on blood cells from the weights of the digits' detector, "
     f"{SMALL_OPTIONS['short']} x {SMALL_OPTIONS['long']} pixels, the first {SMALL_BOXES} boxes of a picture, one "
-    "training each and 72 pictures to test: a difference of a few points may be chance. Times were taken while other "
-    "work ran on the same cores; only those of one table that were taken by turns may be compared."
+    "training each and 72 pictures to test: a difference of a few points may be chance, and the same training ends "
+    "some points apart each time. Only times of one table that were taken by turns may be compared."
 )
 
 
