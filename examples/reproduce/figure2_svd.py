@@ -120,7 +120,7 @@ def random_vgg16(repeats: int) -> str:
 
 
 NOTE_SMALL = (
-    "A quarter of the ranks, which is what the paper leaves of fc6, costs little, as in the paper; fewer cost more here: "
+    "A quarter of the ranks, which is what the paper leaves of fc6, costs little, as in the paper; fewer cost more: "
     "dense layers that were trained for 120 steps presumably have singular values that fall more slowly. In VGG-16, "
     "below, SVD gains more than in the paper (1.43 times), since on a processor the dense layers take more of its time "
     "than on a GPU. Each row's times were taken by turns with those of the whole model, which is what 'times faster' "
