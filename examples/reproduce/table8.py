@@ -37,8 +37,7 @@ def main() -> None:
 NOTE = "The paper: the softmax is better by .1 to .8 points, since it lets classes compete for a RoI."
 NOTE_SMALL = (
     f"The machines look at {SMALL_PICTURES} pictures, not mirrored. The paper's difference, a point at most, cannot "
-    "show with so few to test. That both have 46.0 in the run above is chance: machines and softmax have 10.5 and 11.4 "
-    "for platelets, 40.5 and 41.2 for red cells, 86.9 and 85.5 for white ones."
+    "show with so few to test."
 )
 
 
