@@ -27,18 +27,15 @@ STEPS = PICTURES // BATCH  # of an epoch; units of a pass
 EPOCHS = {"mirrored": 20, "downpour": 30}
 ITERATIONS = 25
 SAME = 1e-6
-ON_SERVERS = "sandblaster_servers"  # Sandblaster with L-BFGS's vectors on the parameter servers
 # Who is killed, in which training.
 KINDS = {
     "mirrored worker": ("worker", ("mirrored",)),
     "Downpour worker": ("worker", ("downpour",)),
     "parameter server": ("ps", ("downpour",)),
     "Sandblaster worker, in mid-pass": ("worker", ("sandblaster",)),
-    "Sandblaster worker, vectors on servers": ("worker", (ON_SERVERS,)),
     "coordinator": ("chief", ("downpour", "sandblaster")),
 }
 CHECKPOINTS = {"mirrored": "checkpoint.weights.h5", "downpour": "downpour.npz", "sandblaster": "sandblaster.npz"}
-CHECKPOINTS[ON_SERVERS] = CHECKPOINTS["sandblaster"]
 MARK = "ZOO_FAULTS_ROUND"  # inherited by all processes of a round, so that none is overlooked
 LIMIT = 600.0  # seconds of a round
 
@@ -88,13 +85,12 @@ def child(training: str, out: str) -> None:
     else:
         from zoo.distribute.sandblaster_run import fit_sandblaster
 
-        vectors = "servers" if training == ON_SERVERS else "chief"
-        fit_sandblaster(network(), batches, strategy=strategy, iterations=ITERATIONS, vectors=vectors, **common_options)
+        fit_sandblaster(network(), batches, strategy=strategy, iterations=ITERATIONS, **common_options)
 
 
 def start(training: str, out: Path, mark: str) -> subprocess.Popen:
     """The training, with its log in a file beside ``out``."""
-    servers = {"mirrored": 0, ON_SERVERS: 2}.get(training, 1)
+    servers = 0 if training == "mirrored" else 1
     launch = ["launch", "--workers", "2", "--ps", str(servers), "--log", f"{out}.log", "--"]
     command = [sys.executable, __file__, "--child", training, str(out)]
     return subprocess.Popen(

@@ -95,6 +95,16 @@ def test_a_training_is_done_once_and_only_if_it_is_the_same(study, tmp_path, cap
     assert not {"--lr", "--steps", "--option"} & set(ran[5])
 
 
+def test_boxes_that_are_there_are_told_of_once(study, reproducing):
+    study.proposals()
+    later = reproducing.Study("table1", study.args)
+    ran = len(study.args.ran)
+    assert later.proposals() == later.proposals()
+    assert len(study.args.ran) == ran
+    assert later.commands == study.commands
+    assert [line.split()[:2] for line in later.commands] == [["zoo", "proposals"]] * 2
+
+
 def test_a_failure_ends_the_script(study):
     study.args.status = 2
     with pytest.raises(SystemExit, match="the command above gave 2"):

@@ -198,9 +198,13 @@ class Study:
         """A folder with a method's boxes of all pictures, made now if they are not there; with their recall."""
         folder = self.args.out / f"proposals-{method}-{self.most}"
         for split in ("trainval", "test"):
-            if not (folder / f"{split}.json").is_file():
-                words = ["proposals", "--data", self.args.data, "--split", split, "--method", method]
-                self.zoo(*words, "--most", self.most, "--out", folder, "--json", folder / f"{split}.json")
+            report = folder / f"{split}.json"
+            words = ["proposals", "--data", self.args.data, "--split", split, "--method", method]
+            words += ["--most", self.most, "--out", folder, "--json", report]
+            if not report.is_file():
+                self.zoo(*words)
+            elif self._shown(["zoo", *words]) not in self.commands:
+                self._note(words, "done before")
         return folder
 
     def start(self) -> str | Path:
