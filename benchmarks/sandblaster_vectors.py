@@ -4,11 +4,7 @@ python benchmarks/sandblaster_vectors.py --write
 """
 
 import argparse
-import contextlib
 import json
-import os
-import socket
-import stat
 import subprocess
 import sys
 import tempfile
@@ -19,24 +15,15 @@ import common
 
 SIZES = (10_000, 100_000, 1_000_000, 4_000_000)  # parameters, about
 UNITS, ITERATIONS = 10, 8
-
-
-def bytes_received() -> int:
-    """Bytes that have come to this process over the TCP connections that it has open (Linux)."""
-    total = 0
-    for name in os.listdir("/proc/self/fd"):
-        with contextlib.suppress(OSError):  # the folder itself, which is closed by now
-            if stat.S_ISSOCK(os.fstat(int(name)).st_mode):
-                with socket.socket(fileno=os.dup(int(name))) as line:
-                    if line.type == socket.SOCK_STREAM and line.family in (socket.AF_INET, socket.AF_INET6):
-                        information = line.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 192)
-                        total += int.from_bytes(information[128:136], "little")  # tcpi_bytes_received
-    return total
+TESTS = Path(__file__).resolve().parent.parent / "tests"
 
 
 def child(report: str) -> None:
     """Train every size both ways; a layer that is wide and cheap, so that what is measured is moving its parameters."""
     from zoo.distribute.parameter_servers import server_strategy
+
+    sys.path.insert(0, str(TESTS))
+    from server_processes import bytes_received
 
     strategy = server_strategy(wait=240)
     import keras

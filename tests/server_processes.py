@@ -5,7 +5,10 @@ import multiprocessing
 import os
 import socket
 import stat
-import time
+
+from zoo.distribute.cluster import Task
+from zoo.distribute.launch import free_ports
+from zoo.distribute.meeting import wait_until_open
 
 
 def start(groups, ps):
@@ -15,15 +18,10 @@ def start(groups, ps):
         groups: of tasks, such as ``[("ps", 0), ("worker", 0)]``.
         ps: how many are servers.
     """
-    tasks = [task for group in groups for task in group]
-    sockets = {task: socket.socket() for task in tasks}
-    for each in sockets.values():
-        each.bind(("localhost", 0))
+    tasks = sorted(task for group in groups for task in group)
     spec = {}
-    for job, index in sorted(tasks):
-        spec.setdefault(job, []).append(f"localhost:{sockets[job, index].getsockname()[1]}")
-    for each in sockets.values():
-        each.close()
+    for (job, _), port in zip(tasks, free_ports(len(tasks)), strict=True):
+        spec.setdefault(job, []).append(f"localhost:{port}")
     assert len(spec["ps"]) == ps
     fork = multiprocessing.get_context("fork")
     processes = [fork.Process(target=_serve, args=(spec, group), daemon=True) for group in groups]
@@ -34,20 +32,10 @@ def start(groups, ps):
 
 def join(spec, shard_bytes=64):
     """The chief's strategy, once all answer."""
-    import tensorflow as tf
+    from server_cluster import strategy_of
 
-    for address in (address for job in spec.values() for address in job):
-        until = time.monotonic() + 120
-        while True:
-            try:
-                socket.create_connection(address.split(":"), timeout=1).close()
-                break
-            except OSError:
-                assert time.monotonic() < until, f"nobody listens at {address}"
-                time.sleep(0.1)
-    resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(tf.train.ClusterSpec(spec), rpc_layer="grpc")
-    partitioner = tf.distribute.experimental.partitioners.MinSizePartitioner(shard_bytes, max_shards=len(spec["ps"]))
-    return tf.distribute.ParameterServerStrategy(resolver, variable_partitioner=partitioner)
+    wait_until_open([Task(job, index, each) for job in spec for index, each in enumerate(spec[job])], wait=120)
+    return strategy_of(spec, shard_bytes)
 
 
 def bytes_received():
