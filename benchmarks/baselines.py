@@ -6,6 +6,7 @@ Runs the ``zoo`` commands that it prints. What is done is kept in ``runs/baselin
 that was stopped is begun anew, since its time counts. ``--only fast joint`` runs some of the methods.
 """
 
+import dataclasses
 import json
 import os
 import resource
@@ -14,7 +15,6 @@ import shutil
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import common
@@ -47,7 +47,7 @@ def network(kind: str, **more: object) -> str:
     return " ".join(words)
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Method:
     """One row of the table.
 
@@ -215,6 +215,40 @@ class Bench:
                     seconds.append(time.perf_counter() - began)
         return common.median(seconds)
 
+    def recalls(self) -> None:
+        """Which objects of the test pictures the two kinds of proposals cover, by class; and how large these are."""
+        if "recall" in self.done or not ({"joint", "proposals test"} <= self.done.keys()):
+            return
+        import numpy as np
+
+        import zoo
+        from zoo.datasets import load
+        from zoo.datasets.proposal_recall import average_recall
+        from zoo.datasets.proposals import open_proposals
+        from zoo.proposals_of import RPNProposals
+
+        data = load(self.data, "test", classes=CLASSES)
+        model = zoo.load(self.root / "joint")
+        sources = {"selective search": open_proposals(self.root / "proposals"), "RPN": RPNProposals(model, most=300)}
+        found = {name: {} for name in (*sources, "side")}
+        boxes = {
+            name: [np.asarray(source(data.image(i))) for i in range(len(data))] for name, source in sources.items()
+        }
+        for number, name in enumerate(CLASSES):
+            samples = [only(sample, sample.classes == number) for sample in data.samples]
+            sides = [np.sqrt(np.prod(each.boxes[:, 2:] - each.boxes[:, :2], axis=1)) for each in samples]
+            found["side"][name] = float(np.median(np.concatenate(sides)))
+            for source, given in boxes.items():
+                most = max(map(len, given))
+                found[source][name] = float(average_recall(given, samples, (most,), (0.5,)).recall[0, 0, 0])
+        self.keep("recall", found)
+
+
+def only(sample, chosen):
+    """A sample with some of its boxes."""
+    kept = {name: getattr(sample, name)[chosen] for name in ("boxes", "classes", "difficult", "crowd")}
+    return dataclasses.replace(sample, **kept, areas=None if sample.areas is None else sample.areas[chosen])
+
 
 def size_of(path: Path) -> int:
     """Bytes of a file, or of all files in a folder."""
@@ -250,6 +284,17 @@ def tell(done: dict) -> str:
             f"Proposals: selective search, quality mode, {found['boxes']:.0f} boxes a picture in "
             f"{found['seconds_per_image']:.2f} s on one core; recall at IoU .5 {found['recall']['0.5']:.3f}."
         )
+    if "recall" in done:
+        found = done["recall"]
+        rows = [
+            [name, f"{found['side'][name]:.0f}", *(f"{found[each][name]:.3f}" for each in ("selective search", "RPN"))]
+            for name in CLASSES
+        ]
+        parts.append(
+            "Objects covered at IoU .5, by selective search's boxes and by 300 of the jointly trained RPN; the median "
+            "side (root of the area) is in pixels of the picture, twice those that the networks see:\n\n"
+            + common.table(["class", "side", "selective search", "RPN"], rows)
+        )
     if missing:
         parts.append(f"Not run yet: {', '.join(missing)}.")
     return "\n\n".join(parts)
@@ -265,6 +310,8 @@ def main() -> None:
     bench = Bench(args.out)
     for name in () if args.tell else args.only:
         bench.method(name)
+    if not args.tell:
+        bench.recalls()
     common.publish("baselines", tell(bench.done), args.write)
 
 

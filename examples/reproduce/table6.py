@@ -44,9 +44,8 @@ def main() -> None:
 
 NOTE = "The paper: +0.8 to +1.1 points by the second task alone, and its regression beats the one trained afterwards."
 NOTE_SMALL = (
-    "That a regression of boxes pays shows here too. That training both at once is better does not show for certain: "
-    "two trainings of the last row, alike but for the order in which threads add up, ended at 46.0 and 48.6, on either "
-    "side of the one in stages."
+    "That a regression of boxes pays shows here too. Whether training both at once is better cannot be seen: the same "
+    "training ends some points apart each time."
 )
 
 
