@@ -5,8 +5,8 @@
     python benchmarks/export.py vgg16                       # the large detector at 600 x 800, in all precisions
     python benchmarks/export.py precisions --weights digits runs/bccd
 
-Every step is a process of its own, one at a time. What is measured is kept in a file (``--out``) at once: a run that
-was stopped goes on where it was; errors are tried again, and with ``--again`` everything is.
+Every step is a process of its own; what is timed runs alone. What is measured is kept in a file (``--out``) at once: a
+run that was stopped goes on where it was; errors are tried again, and with ``--again`` everything is.
 """
 
 import fnmatch
@@ -15,6 +15,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import common
@@ -39,6 +40,7 @@ MODEL_COLUMNS = (
 )
 # The limits that the project has set itself: of ONNX's time against Keras', and of converting it.
 SLOWER, SECONDS, MEMORY = 1.1, 60.0, 6.0
+TOGETHER = 2  # exports at once in the table of models; they use little more than one core each
 
 
 class Results:
@@ -78,16 +80,20 @@ def measure(source: list[str], kind: tuple[str, str], repeats: int, rounds: int,
 
 
 def measure_all(
-    source: list[str], kinds: list[tuple[str, str]], repeats: int, rounds: int, score: bool = False
+    source: list[str], kinds: list[tuple[str, str]], repeats: int, rounds: int, score: bool = False, together: int = 1
 ) -> dict[tuple[str, str], dict]:
-    """Export; then in turns time the Keras model, and each artifact in a process that has nothing but its runtime."""
+    """Export, so many ``together``; then in turns time the Keras model, and each artifact in its runtime alone."""
     with tempfile.TemporaryDirectory() as folder:
         inputs = Path(folder) / "inputs.npz"
-        found = {}
-        for form, precision in kinds:
+
+        def make(kind: tuple[str, str]) -> dict:
+            form, precision = kind
             path = Path(folder) / f"{form}_{precision}{SUFFIXES[form]}"
             words = ("--format", form, "--precision", precision, "--artifact", path)
-            found[form, precision] = ours("make", *source, *words) | {"rounds": []}
+            return ours("make", *source, *words) | {"rounds": []}
+
+        with ThreadPoolExecutor(together) as pool:
+            found = dict(zip(kinds, pool.map(make, kinds), strict=True))
         timing = ("--inputs", str(inputs), "--repeats", str(repeats))
         for _ in range(rounds if any("error" not in entry for entry in found.values()) else 0):
             keras = ours("keras", *source, *timing)
@@ -127,7 +133,11 @@ def models(args, results: Results) -> None:
     kinds = [kind for kind in KINDS if kind[1] == "float32" and kind[0] in args.formats]
     for name in fnmatch.filter(listed, args.only):
         missing = [kind for kind in kinds if results.lacks(f"models/{name}/{kind[0]}")]
-        for (form, _), entry in measure_all(["--model", name], missing, args.repeats or 5, 1).items():
+        if not missing:
+            continue
+        for (form, _), entry in measure_all(
+            ["--model", name], missing, args.repeats or 5, 1, together=TOGETHER
+        ).items():
             results.keep(f"models/{name}/{form}", entry)
     rows, works, tried = [], 0, 0
     for name in listed:
@@ -140,11 +150,13 @@ def models(args, results: Results) -> None:
             rows.append([f"`{name}`", NAMES[form], *row(entry)])
     text = (
         f"{works} of {tried} exports work, of {len(listed)} models. Random weights, batch 1; detectors look at a "
-        "picture of 375 x 500 pixels, prepared to 600 x 800, with 300 proposals; classifiers at one of their own size. "
+        "picture of 375 x 500 pixels, prepared to 600 x 800, with 300 proposals (R-CNN: 20, each warped to the "
+        "network's size); classifiers at one of their own size. "
         "*Compared*: detections, or probabilities, of the Keras model on scenes of digits in three sizes; so many "
         "are the same in the artifact, the others are ties. *Off by*: the largest difference of a box in pixels "
         "and of a score. *Export* is the process that exports, with TensorFlow, the Keras model and the comparison "
-        "in it; *use* the peak memory of one that has the runtime alone.\n\n"
+        f"in it, {TOGETHER} of them at once; what is timed runs alone. *Use* is the peak memory of a process that has "
+        "the runtime alone.\n\n"
         + common.table(
             MODEL_COLUMNS,
             rows,

@@ -12,6 +12,8 @@ import numpy as np
 
 SCENES = 200
 PROPOSALS = 300  # that a Fast R-CNN is given, as many as a Faster R-CNN makes
+RCNN_PROPOSALS = 20  # each goes through the whole network of an R-CNN
+_RCNN_SMALLEST = 48.0
 _REPRESENTATIVE = 100
 _FEW = 12  # for random weights
 _COMPARED = 8
@@ -55,7 +57,14 @@ def with_proposals(model, picture: np.ndarray) -> dict[str, np.ndarray]:
 
     if hasattr(model, "rpn"):
         return {"images": picture}
-    return {"images": picture, "proposals": DenseBoxes(most=PROPOSALS)(picture[0])[None]}
+    return {"images": picture, "proposals": DenseBoxes(most=most_proposals(model))(picture[0])[None]}
+
+
+def most_proposals(model) -> int:
+    """How many boxes of a picture a detector without an RPN is given."""
+    from zoo.detectors.rcnn import RCNN
+
+    return RCNN_PROPOSALS if isinstance(model, RCNN) else PROPOSALS
 
 
 def spread_head(model, inputs: dict[str, np.ndarray]) -> None:
@@ -114,14 +123,17 @@ def make(args) -> dict:
 
     import zoo
     from zoo.datasets.digits import digit_scenes
+    from zoo.datasets.proposals_dense import DenseBoxes
 
     options: dict = {}
     if args.weights:
         model, test, train = trained(args.weights)
         options["images"] = pictures(test, _COMPARED)
     else:
-        model, _ = build(args.model)
+        model, inputs = build(args.model)
         train = None
+        if inputs.get("proposals") is not None and most_proposals(model) == RCNN_PROPOSALS:
+            options["proposals"] = DenseBoxes(smallest=_RCNN_SMALLEST, step=0.5, most=RCNN_PROPOSALS)
     if args.precision != "float32":
         options |= {"precision": args.precision, "most_lost": 1.0}
     if args.precision == "int8":
