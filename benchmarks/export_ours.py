@@ -72,6 +72,8 @@ def spread_head(model, inputs: dict[str, np.ndarray]) -> None:
     raw = model._look(inputs, training=False)
     vectors = np.asarray(model.head.body(model._pool(raw, raw["proposals"])[0], training=False))
     for layer, wanted in ((model.head.score, 2.0), (model.head.loc, 1.0)):
+        if layer is None:  # an R-CNN's boxes are left where they are unless it is asked otherwise
+            continue
         layer.kernel.assign(layer.kernel * (wanted / float(np.std(vectors @ np.asarray(layer.kernel)))))
 
 
