@@ -40,7 +40,7 @@ def detections(
     """Detections of static shape, best first.
 
     Args:
-        logits: ``(B, R, K + 1)``, class 0 the background.
+        logits: ``(B, R, K + 1)``, class 0 the background. R may be unknown to the graph, but is at least 1.
         deltas: ``(B, R, K + 1, 4)``, normalised by ``deviations``.
         rois: ``(B, R, 4)``.
         roi_scores: ``(B, R)``; below 0 is padding.
@@ -57,7 +57,7 @@ def detections(
         ``boxes (B, D, 4)`` zero-padded, ``scores (B, D)`` zero-padded, ``classes (B, D)`` int32 padded with -1,
         ``num_detections (B,)`` int32.
     """
-    batch, count = ops.shape(rois)[0], rois.shape[1]
+    batch, count = ops.shape(rois)[:2]  # a graph's tensor where it does not know the number
     classes = logits.shape[-1] - 1
     scores = class_scores(logits, scoring)
     usable = (roi_scores >= 0.0)[..., None] & (scores >= score_threshold)
@@ -69,9 +69,10 @@ def detections(
     decoded = ops.transpose(ops.reshape(flat, (batch, count, classes, 4)), (0, 2, 1, 3))
     decoded = ops.reshape(decoded, (batch * classes, count, 4))
     scores = ops.reshape(ops.transpose(scores, (0, 2, 1)), (batch * classes, count))
-    scores, order = top_scores(scores, count)
+    order = ops.argsort(-scores, axis=1)
+    scores = ops.take_along_axis(scores, order, axis=1)
     decoded = ops.take_along_axis(decoded, order[..., None], axis=1)
-    keep = min(most, count)
+    keep = most if rois.shape[1] is None else min(most, count)
     index, valid = nms(decoded, scores, nms_iou, keep, plus_one)
     decoded = ops.take_along_axis(decoded, index[..., None], axis=1)
     scores = ops.where(valid, ops.take_along_axis(scores, index, axis=1), -1.0)

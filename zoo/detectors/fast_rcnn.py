@@ -215,9 +215,9 @@ class FastRCNN(NormalisedTargets, RoIDetector):
         refined = self.refine and self.bbox == "multi"
         deltas = denormalised(deltas, self.box_means, self.box_deviations) if refined else ops.zeros_like(deltas)
         if rois.shape[1] is None:
-            # NMS wants a number that does not depend on the image.
+            # There may be none, and NMS looks at one at least.
             parts = ((logits, 0.0), (deltas, 0.0), (rois, 0.0), (scores, -1.0))
-            logits, deltas, rois, scores = (_filled_up(part, self.proposals, value) for part, value in parts)
+            logits, deltas, rois, scores = (_with_another(part, value) for part, value in parts)
         # With py-faster-rcnn's deltas a box that is not moved would grow by a pixel; the releases leave it as it is.
         widths = self._deltas_inclusive and refined
         about = {"deltas_plus_one": widths, "scoring": self.scoring}
@@ -292,8 +292,6 @@ def _at_scale(preprocessing: Preprocessing, short: int) -> Preprocessing:
     return Preprocessing.from_config({**preprocessing.get_config(), "short": short, "name": f"short_{short}"})
 
 
-def _filled_up(values, count: int, value: float):
-    """``values (B, n, ...)`` with the second axis filled up to ``count``."""
-    batch, own = ops.shape(values)[:2]
-    more = ops.full((batch, count - own, *values.shape[2:]), value)
-    return ops.reshape(ops.concatenate([values, more], axis=1), (-1, count, *values.shape[2:]))
+def _with_another(values, value: float):
+    """``values (B, n, ...)`` with one more on the second axis."""
+    return ops.concatenate([values, ops.full((ops.shape(values)[0], 1, *values.shape[2:]), value)], axis=1)
