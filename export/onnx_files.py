@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import onnx
 
+from zoo.export.onnx_weights import all_graphs
 from zoo.files import sha256_of
 
 # Protobuf's limit is 2 GiB; the graph itself, and names, want some.
@@ -26,7 +28,7 @@ def save_model(model: onnx.ModelProto, path: Path, external_data: bool | None = 
         external_data: whether weights go beside it; by default if they have to.
     """
     if external_data is None:
-        external_data = sum(len(tensor.raw_data) for tensor in model.graph.initializer) > _LIMIT
+        external_data = sum(len(tensor.raw_data) for tensor in _weights(model)) > _LIMIT
     if not external_data:
         onnx.save_model(model, path)
         return path
@@ -42,12 +44,24 @@ def save_model(model: onnx.ModelProto, path: Path, external_data: bool | None = 
     name = f"{path.name}.{sha256_of(beside)[:12]}{_SUFFIX}"
     os.rename(beside, path.with_name(name))
     graph = onnx.load(path, load_external_data=False)
-    for tensor in graph.graph.initializer:
+    for tensor in _weights(graph):
         for entry in tensor.external_data:
             if entry.key == "location":
                 entry.value = name
     path.write_bytes(graph.SerializeToString())
     return path
+
+
+def outside(model: onnx.ModelProto) -> list[str]:
+    """Names of the files beside ``model`` that hold its weights."""
+    named = {
+        entry.value
+        for tensor in _weights(model)
+        if tensor.data_location == onnx.TensorProto.EXTERNAL
+        for entry in tensor.external_data
+        if entry.key == "location"
+    }
+    return sorted(named)
 
 
 def move_model(source: Path, target: Path) -> None:
@@ -63,3 +77,8 @@ def move_model(source: Path, target: Path) -> None:
     for file in target.parent.glob(f"{target.name}.*{_SUFFIX}"):
         if file.name not in kept:
             file.unlink()
+
+
+def _weights(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    for graph in all_graphs(model.graph):
+        yield from graph.initializer

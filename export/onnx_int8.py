@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 
 from zoo.export.errors import ExportError, need
-from zoo.export.onnx_files import save_model
+from zoo.export.onnx_files import outside, save_model
 from zoo.export.onnx_weights import drop_unused_domains, sort_nodes
 
 _DENSE = ("MatMul", "Gemm")
@@ -44,7 +44,7 @@ def quantise(
     names = [folder / f"{name}.onnx" for name in ("float", "prepared", "rounded")]
     source, prepared, target = names
     save_model(model, source)
-    beside = any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in model.graph.initializer)
+    beside = bool(outside(model))
     static = precision == "int8"
     # Normalisation goes into the convolution before it, where it can: nothing stands between that and its ReLU then.
     ort.quant_pre_process(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from graphlib import TopologicalSorter
 from typing import Any
 
@@ -16,39 +16,53 @@ def add_weights(model: onnx.ModelProto, weights: Mapping[str, Any]) -> None:
     """Replace each input of ``model`` that is called as one of ``weights`` by an initialiser of that name.
 
     A weight that the graph only uses transposed (ONNX and Keras order a convolution's kernel differently) is stored
-    so: otherwise every start of a runtime would transpose it again. Weights that nothing uses are left out.
+    so: otherwise every start of a runtime would transpose it again. One that only a loop's body uses is stored there:
+    onnxruntime lays out a convolution's weights for its fast kernels only if they are in the same graph. Weights that
+    nothing uses are left out.
 
     Args:
         model: changed in place.
         weights: arrays, or what ``numpy.asarray`` makes one of, by the name of the input.
     """
-    graph = model.graph
-    uses = Counter(name for node in _nodes(graph) for name in node.input)
-    uses.update(output.name for output in graph.output)
-    turned = {
-        node.input[0]: node
-        for node in graph.node
-        if node.op_type == "Transpose" and node.input[0] in weights and uses[node.input[0]] == 1
-    }
-    inputs = [each for each in graph.input if each.name not in weights]
-    for each in graph.input:
-        name = each.name
-        if name not in weights or not uses[name]:
-            continue
-        value = np.asarray(weights[name])
-        node = turned.get(name)
-        if node is not None:
-            (order,) = (attribute.ints for attribute in node.attribute if attribute.name == "perm")
-            value = np.transpose(value, order)
-            _rename(graph, node.output[0], name)
-        graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
-    # Protobuf's lists have no way to keep some: all go, and those that stay come back.
+    graphs = list(all_graphs(model.graph))
+    uses = Counter(name for graph in graphs for node in graph.node for name in node.input)
+    uses.update(output.name for graph in graphs for output in graph.output)
+    places: dict[str, set[int]] = {}
+    turned: dict[str, onnx.NodeProto] = {}
+    for number, graph in enumerate(graphs):
+        for node in graph.node:
+            for name in weights.keys() & set(node.input):
+                places.setdefault(name, set()).add(number)
+                if node.op_type == "Transpose" and uses[name] == 1:
+                    turned[name] = node
     gone = {node.output[0] for node in turned.values()}
-    nodes = [node for node in graph.node if node.output[0] not in gone]
-    for field, kept in (("input", inputs), ("node", nodes)):
-        copies = [type(each).FromString(each.SerializeToString()) for each in kept]
-        graph.ClearField(field)
-        getattr(graph, field).extend(copies)
+    orders = {}
+    for name, node in turned.items():
+        (orders[name],) = (tuple(attribute.ints) for attribute in node.attribute if attribute.name == "perm")
+        for number in places[name]:
+            _rename(graphs[number], node.output[0], name)
+    # The innermost first: what holds it is copied with it.
+    for graph in reversed(graphs):
+        if any(node.output[0] in gone for node in graph.node):
+            _keep(graph, "node", [node for node in graph.node if node.output[0] not in gone])
+    inputs = [each.name for each in model.graph.input if uses[each.name] and each.name in weights]
+    _keep(model.graph, "input", [each for each in model.graph.input if each.name not in weights])
+    graphs = list(all_graphs(model.graph))
+    for name in inputs:
+        own = places.get(name, set())
+        home = graphs[min(own) if len(own) == 1 else 0]
+        value = np.asarray(weights[name])
+        if name in orders:
+            value = np.transpose(value, orders[name])
+        home.initializer.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
+
+
+def all_graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    """The graph, and those of loops' and branches' bodies."""
+    yield graph
+    for node in graph.node:
+        for inner in _bodies(node):
+            yield from all_graphs(inner)
 
 
 def name_sizes(model: onnx.ModelProto) -> None:
@@ -102,15 +116,22 @@ def _used(node: onnx.NodeProto) -> Iterator[str]:
 
 def _bodies(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
     for attribute in node.attribute:
-        yield from (attribute.g, *attribute.graphs)
+        if attribute.type == onnx.AttributeProto.GRAPH:
+            yield attribute.g
+        yield from attribute.graphs
+
+
+def _keep(graph: onnx.GraphProto, field: str, kept: Sequence[Any]) -> None:
+    """Leave ``kept`` alone in the list ``field``: protobuf has no way to drop others, all go and those come back."""
+    copies = [type(each).FromString(each.SerializeToString()) for each in kept]
+    graph.ClearField(field)
+    getattr(graph, field).extend(copies)
 
 
 def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
     """All nodes, those of loops' and branches' bodies too."""
-    for node in graph.node:
-        yield node
-        for inner in _bodies(node):
-            yield from _nodes(inner)
+    for each in all_graphs(graph):
+        yield from each.node
 
 
 def _rename(graph: onnx.GraphProto, old: str, new: str) -> None:

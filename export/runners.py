@@ -220,15 +220,10 @@ class OnnxArtifact(Artifact):
         """The model, and its weights where they are kept beside it."""
         import onnx
 
+        from zoo.export.onnx_files import outside
+
         model = onnx.load(self.path, load_external_data=False)
-        beside = {
-            entry.value
-            for tensor in model.graph.initializer
-            if tensor.data_location == onnx.TensorProto.EXTERNAL
-            for entry in tensor.external_data
-            if entry.key == "location"
-        }
-        return [self.path, *(self.path.parent / name for name in sorted(beside))]
+        return [self.path, *(self.path.parent / name for name in outside(model))]
 
     def _read_metadata(self) -> str:
         known = self._session.get_modelmeta().custom_metadata_map

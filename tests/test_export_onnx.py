@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import zoo
 from zoo.export import ExportError
-from zoo.export.onnx_files import move_model, save_model
+from zoo.export.onnx_files import move_model, outside, save_model
 from zoo.export.onnx_weights import add_weights, name_sizes
 from zoo.heads.nms import nms
 
@@ -146,6 +146,56 @@ def test_weights_become_initialisers():
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     expected = (x @ weights["w"].T + weights["w2"]) @ weights["w2"].T
     np.testing.assert_allclose(session.run(["y"], {"x": x})[0], expected, rtol=1e-5)
+
+
+def test_weights_that_only_a_loop_uses_are_stored_in_it(tmp_path, monkeypatch):
+    """Where ONNX Runtime can lay them out before it starts; turned, if the loop only uses them so."""
+    import onnxruntime
+
+    number = TensorProto.FLOAT
+    body = helper.make_graph(
+        [
+            helper.make_node("Identity", ["go"], ["goes"]),
+            helper.make_node("Transpose", ["w"], ["w_turned"], perm=[1, 0]),
+            helper.make_node("MatMul", ["before", "w_turned"], ["product"]),
+            helper.make_node("Add", ["product", "both"], ["after"]),
+        ],
+        "body",
+        [
+            helper.make_tensor_value_info("step", TensorProto.INT64, ()),
+            helper.make_tensor_value_info("go", TensorProto.BOOL, ()),
+            helper.make_tensor_value_info("before", number, (1, 2)),
+        ],
+        [
+            helper.make_tensor_value_info("goes", TensorProto.BOOL, ()),
+            helper.make_tensor_value_info("after", number, (1, 2)),
+        ],
+    )
+    nodes = [
+        helper.make_node("Loop", ["steps", "", "x"], ["looped"], body=body),
+        helper.make_node("Add", ["looped", "both"], ["y"]),
+    ]
+    shapes = {"x": (1, 2), "w": (2, 2), "both": (1, 2)}
+    inputs = [helper.make_tensor_value_info(name, number, shape) for name, shape in shapes.items()]
+    steps = numpy_helper.from_array(np.array(2, "int64"), "steps")
+    outputs = [helper.make_tensor_value_info("y", number, (1, 2))]
+    graph = helper.make_graph(nodes, "g", inputs, outputs, [steps])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    w, both = np.array([[1, 2], [3, 4]], "float32"), np.array([[5, 6]], "float32")
+    add_weights(model, {"w": w, "both": both})
+    onnx.checker.check_model(model, full_check=True)
+    assert {tensor.name for tensor in model.graph.initializer} == {"steps", "both"}
+    (inside,) = model.graph.node[0].attribute[0].g.initializer
+    assert inside.name == "w"
+    np.testing.assert_array_equal(numpy_helper.to_array(inside), w.T)
+    # In a file of their own, too.
+    monkeypatch.setattr("zoo.export.onnx_files._SMALL", 0)
+    written = save_model(model, tmp_path / "m.onnx", external_data=True)
+    (beside,) = outside(onnx.load(written, load_external_data=False))
+    assert (tmp_path / beside).is_file()
+    session = onnxruntime.InferenceSession(written, providers=["CPUExecutionProvider"])
+    x = np.array([[1, -1]], "float32")
+    np.testing.assert_allclose(session.run(["y"], {"x": x})[0], ((x @ w.T + both) @ w.T + both) + both)
 
 
 def test_a_model_is_moved_after_its_weights(tmp_path, monkeypatch):
