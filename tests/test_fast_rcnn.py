@@ -95,6 +95,13 @@ def test_any_number_of_proposals(model):
     compiled = tf.function(lambda x: model(x), input_signature=[signature])
     shapes = {key: value.shape[1:] for key, value in compiled.get_concrete_function().structured_outputs.items()}
     assert shapes == {"boxes": (12, 4), "scores": (12,), "classes": (12,), "num_detections": ()}
+    # As many as come go into suppression, not as many as may come: filled up it took most of a small network's time.
+    graph = compiled.get_concrete_function().graph
+    sizes = {side for op in graph.get_operations() for each in op.outputs for side in each.shape.as_list() or ()}
+    assert 12 in sizes
+    assert not sizes & {60, 120}
+    nothing = compiled({"images": tf.constant(x["images"]), "proposals": tf.zeros((2, 0, 4))})
+    np.testing.assert_array_equal(nothing["num_detections"], 0)
     for count in (1, 42, 60, 75):
         proposals = np.concatenate([x["proposals"]] * 2, axis=1)[:, :count] + 0.0
         given = {"images": x["images"], "proposals": proposals}
