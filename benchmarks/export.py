@@ -133,11 +133,8 @@ def models(args, results: Results) -> None:
     kinds = [kind for kind in KINDS if kind[1] == "float32" and kind[0] in args.formats]
     for name in fnmatch.filter(listed, args.only):
         missing = [kind for kind in kinds if results.lacks(f"models/{name}/{kind[0]}")]
-        if not missing:
-            continue
-        for (form, _), entry in measure_all(
-            ["--model", name], missing, args.repeats or 5, 1, together=TOGETHER
-        ).items():
+        found = measure_all(["--model", name], missing, args.repeats or 5, 1, together=TOGETHER)
+        for (form, _), entry in found.items():
             results.keep(f"models/{name}/{form}", entry)
     rows, works, tried = [], 0, 0
     for name in listed:

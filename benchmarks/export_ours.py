@@ -132,9 +132,9 @@ def make(args) -> dict:
         model, test, train = trained(args.weights)
         options["images"] = pictures(test, _COMPARED)
     else:
-        model, inputs = build(args.model)
+        model, _ = build(args.model)
         train = None
-        if inputs.get("proposals") is not None and most_proposals(model) == RCNN_PROPOSALS:
+        if most_proposals(model) == RCNN_PROPOSALS:
             options["proposals"] = DenseBoxes(smallest=_RCNN_SMALLEST, step=0.5, most=RCNN_PROPOSALS)
     if args.precision != "float32":
         options |= {"precision": args.precision, "most_lost": 1.0}

@@ -93,9 +93,7 @@ def sort_nodes(graph: onnx.GraphProto) -> None:
     """Put every node behind those whose outputs it, or a loop's or branch's body in it, uses."""
     makers = {name: number for number, node in enumerate(graph.node) for name in node.output}
     used = [{makers[name] for name in _used(node) if name in makers} for node in graph.node]
-    copies = [type(node).FromString(node.SerializeToString()) for node in graph.node]
-    del graph.node[:]
-    graph.node.extend(copies[number] for number in TopologicalSorter(dict(enumerate(used))).static_order())
+    _keep(graph, "node", [graph.node[number] for number in TopologicalSorter(dict(enumerate(used))).static_order()])
 
 
 def drop_unused_domains(model: onnx.ModelProto) -> None:
@@ -122,7 +120,7 @@ def _bodies(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
 
 
 def _keep(graph: onnx.GraphProto, field: str, kept: Sequence[Any]) -> None:
-    """Leave ``kept`` alone in the list ``field``: protobuf has no way to drop others, all go and those come back."""
+    """Leave ``kept`` alone in the list ``field``, in that order: protobuf has no other way than all out, those in."""
     copies = [type(each).FromString(each.SerializeToString()) for each in kept]
     graph.ClearField(field)
     getattr(graph, field).extend(copies)
