@@ -84,6 +84,8 @@ def sharpen(model, picture: np.ndarray) -> None:
     """
     import keras
 
+    from zoo.backbones.cifar_resnet import recursion
+
     normal = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
     kept = [layer.momentum for layer in normal]
     for layer in normal:
@@ -95,7 +97,9 @@ def sharpen(model, picture: np.ndarray) -> None:
     for layer, momentum in zip(normal, kept, strict=True):
         layer.momentum = momentum
     (*_, dense) = (layer for layer in model.layers if isinstance(layer, keras.layers.Dense))
-    vectors = keras.Model(model.inputs[0], dense.input)(batch, training=False)
+    with recursion(20 * len(model.layers)):
+        body = keras.Model(model.inputs[0], dense.input)
+    vectors = body(batch, training=False)
     spread = float(np.std(np.asarray(vectors) @ np.asarray(dense.kernel), axis=1).mean())
     dense.kernel.assign(dense.kernel * (2.0 / spread))
 
