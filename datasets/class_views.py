@@ -75,6 +75,42 @@ class TenCrop:
 
 
 @dataclass(frozen=True)
+class Shifts:
+    """A picture as large as the network's input, moved a little to all sides, and the same mirrored: 18 views.
+
+    For small pictures, which hold no larger crops than themselves. What comes into view is filled as He 2016 fills it
+    in training (section 4.2); there, a test looks at the picture alone.
+
+    Attributes:
+        size: side of the views, in pixels.
+        by: pixels that it is moved by; each of left, not at all and right goes with each of up, not at all and down.
+        fill: colour of what comes into view, RGB.
+        short: the picture is first scaled to this short side, as for `CentreCrop`, and its middle taken.
+    """
+
+    size: int = 32
+    by: int = 1
+    fill: tuple[int, int, int] = (0, 0, 0)
+    short: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what moves nothing, or everything, out of view."""
+        if not 1 <= self.by < self.size:
+            raise ValueError(f"by={self.by}: give 1 to {self.size - 1} pixels")
+
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        """``(18, size, size, 3)`` uint8 of ``image`` (H, W, 3): nine places row by row, then the same mirrored."""
+        middle = CentreCrop(self.size, self.short)(image)[0]
+        side = self.size + 2 * self.by
+        canvas = np.empty((side, side, 3), np.uint8)
+        canvas[:] = self.fill
+        canvas[self.by : self.by + self.size, self.by : self.by + self.size] = middle
+        starts = (2 * self.by, self.by, 0)  # a window further right shows the picture further left
+        views = np.stack([canvas[y : y + self.size, x : x + self.size] for y in starts for x in starts])
+        return np.concatenate([views, views[:, :, ::-1]])
+
+
+@dataclass(frozen=True)
 class WholePictures:
     """All of a picture at several scales, for networks that take any size.
 

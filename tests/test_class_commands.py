@@ -13,7 +13,7 @@ from zoo.backbones.cifar_resnet import cifar_network
 from zoo.cli.classes import class_train_and_val
 from zoo.cli.main import main
 from zoo.datasets.class_sources import load_classes
-from zoo.datasets.class_views import TenCrop
+from zoo.datasets.class_views import Shifts, TenCrop
 from zoo.training import fit
 from zoo.training.classify import average_scores, evaluate_classifier
 from zoo.training.dense_test import evaluate_dense
@@ -83,6 +83,15 @@ def test_ten_crops(capsys, tmp_path, photos, weights):
     assert record["loss"] == pytest.approx(expected.loss, rel=1e-5)
     assert (record["views"], record["short"], record["images"]) == ("ten-crop", 36, 30)
     assert "ten crops, short side 36" in out
+
+
+def test_shifts_are_filled_as_in_training(capsys, tmp_path, photos, weights):
+    record, out = measured(capsys, tmp_path, photos, "--weights", weights[0], "--views", "shifts")
+    views = Shifts(32, by=1, fill=(125, 123, 114))
+    expected = evaluate_classifier(zoo.load(weights[0]), load_classes(photos), views=views)
+    assert record["loss"] == pytest.approx(expected.loss, rel=1e-5)
+    assert record["views"] == "shifts"
+    assert "18 shifted and mirrored views" in out
 
 
 def test_whole_pictures(capsys, tmp_path, photos, weights):

@@ -9,7 +9,7 @@ import pytest
 
 import zoo
 from zoo.datasets.class_records import ClassificationDataset
-from zoo.datasets.class_views import CentreCrop, TenCrop, WholePictures, resize_short
+from zoo.datasets.class_views import CentreCrop, Shifts, TenCrop, WholePictures, resize_short
 from zoo.training.classify import average_scores, evaluate_classifier, score_probabilities
 from zoo.training.dense_test import evaluate_dense, fully_convolutional, score_map
 from zoo.weights_io import WeightsMeta
@@ -129,6 +129,24 @@ def test_ten_crops_are_the_papers():
     np.testing.assert_array_equal(TenCrop(224)(image), np.stack(crops))
 
 
+def test_shifts_move_the_picture_over_a_plain_ground():
+    image = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    views = Shifts(8, by=2, fill=(9, 8, 7))(image)
+    assert views.shape == (18, 8, 8, 3)
+    np.testing.assert_array_equal(views[4], image)
+    np.testing.assert_array_equal(views[9:], views[:9, :, ::-1])
+    for number, view in enumerate(views[:9]):
+        down, right = 2 * (number // 3 - 1), 2 * (number % 3 - 1)
+        for y in range(8):
+            for x in range(8):
+                inside = 0 <= y - down < 8 and 0 <= x - right < 8
+                np.testing.assert_array_equal(view[y, x], image[y - down, x - right] if inside else (9, 8, 7))
+    wide = np.repeat(image, 2, axis=1)
+    np.testing.assert_array_equal(Shifts(8, short=10)(wide)[4], CentreCrop(8, short=10)(wide)[0])
+    with pytest.raises(ValueError, match="by=8: give 1 to 7 pixels"):
+        Shifts(8, by=8)
+
+
 def test_scaling_keeps_the_shape_of_things():
     ramp = np.broadcast_to(np.linspace(0, 250, 200, dtype=np.uint8)[None, :, None], (100, 200, 3))
     for short in (50, 77, 150):
@@ -143,7 +161,7 @@ def test_scaling_keeps_the_shape_of_things():
 # Evaluation
 
 
-@pytest.mark.parametrize("views", [None, TenCrop(16)])
+@pytest.mark.parametrize("views", [None, TenCrop(16), Shifts(16)])
 @pytest.mark.parametrize("batch_size", [1, 7, 100])
 def test_probabilities_are_means_over_the_views(views, batch_size):
     model, data = network(), dataset([(16, 16), (20, 18), (30, 50), (16, 17), (90, 33)])

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from zoo.datasets.class_records import ClassificationDataset
     from zoo.training.classify import ClassScores
 
+_VIEWS = {"centre": "the middle", "ten-crop": "ten crops", "shifts": "18 shifted and mirrored views", "dense": "all"}
 _ROWS = 20  # classes in the table; of more, the worst
 
 
@@ -26,8 +27,9 @@ def add_class_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("classifiers")
     group.add_argument(
         "--views",
-        choices=("centre", "ten-crop", "dense"),
-        help="what of a picture is looked at: its middle (default), ten crops, or all of it (fully convolutional)",
+        choices=tuple(_VIEWS),
+        help="what of a picture is looked at: its middle (default), ten crops, the middle moved a little to all sides "
+        "and mirrored (for small pictures), or all of it (fully convolutional)",
     )
     group.add_argument(
         "--short", type=int, metavar="N", help="short side that crops are taken from (256 for networks of 224 pixels)"
@@ -149,22 +151,25 @@ def _measure(args: argparse.Namespace, model: keras.Model, data: ClassificationD
 def _tester(args: argparse.Namespace, model: keras.Model) -> Callable[..., ClassScores]:
     from functools import partial
 
-    from zoo.datasets.class_views import CentreCrop, TenCrop
+    from zoo.datasets.class_views import CentreCrop, Shifts, TenCrop
     from zoo.training.classify import evaluate_classifier
     from zoo.training.dense_test import evaluate_dense
+    from zoo.training.tasks import thumbnail_crops
 
     side = model.input_shape[1] or 224
     if args.views == "dense":
         return partial(evaluate_dense, scales=args.scales or (round(side * 256 / 224),), mirror=not args.no_mirror)
-    view = TenCrop if args.views == "ten-crop" else CentreCrop
-    return partial(evaluate_classifier, views=view(side, args.short))
+    if args.views == "shifts":
+        views = Shifts(side, max(1, side // 32), thumbnail_crops(side).fill, args.short)
+    else:
+        views = (TenCrop if args.views == "ten-crop" else CentreCrop)(side, args.short)
+    return partial(evaluate_classifier, views=views)
 
 
 def _told(args: argparse.Namespace) -> str:
     """The way of testing in words."""
     if args.views != "dense":
-        crops = "ten crops" if args.views == "ten-crop" else "the middle"
-        return crops + (f", short side {args.short}" if args.short else "")
+        return _VIEWS[args.views or "centre"] + (f", short side {args.short}" if args.short else "")
     scales = f", short side {', '.join(map(str, args.scales))}" if args.scales else ""
     return f"all of each{scales}{'' if args.no_mirror else ', mirrored too'}"
 
