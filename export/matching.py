@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 Results = Mapping[str, np.ndarray]
+_Trimmed = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,8 @@ class Agreement:
         expected: detections (or probabilities) of the Keras model.
         matched: how many the artifact has too.
         tied: how many are there on one side only, which rounding alone decides: their score is at the threshold, or
-            at the end of a full list; or that of a best class, when two are equally probable.
+            at the end of a full list, or the Keras model itself finds them at one time and not at another; or that of
+            a best class, when two are equally probable.
         worst_box: largest difference of a coordinate among the matched, in pixels.
         worst_score: largest difference of a score.
         wrong: one sentence for each other difference, the worst first.
@@ -47,6 +49,7 @@ def compare_detections(
     *,
     tolerance: Tolerance = Tolerance(),
     threshold: float = 0.0,
+    shaken: Iterable[Results] = (),
 ) -> Agreement:
     """Pair the detections of one image, each with the nearest of the same class within the tolerance, in any order.
 
@@ -56,11 +59,12 @@ def compare_detections(
         classes: names, for the sentences.
         tolerance: how far apart a pair may be.
         threshold: least score of a detection; one that is at it may be there or not.
+        shaken: what the Keras model finds when its inputs change by next to nothing (:mod:`zoo.export.rounding`). What
+            one of these lacks too may be missing, and what one of them has may be there.
     """
-    (boxes_a, scores_a, classes_a), (boxes_b, scores_b, classes_b) = _trimmed(expected), _trimmed(found)
-    far = np.abs(boxes_a[:, None] - boxes_b[None]).max(axis=2, initial=0)
-    off = np.abs(scores_a[:, None] - scores_b[None])
-    fits = (classes_a[:, None] == classes_b[None]) & (far <= tolerance.boxes) & (off <= tolerance.scores)
+    a, b = _trimmed(expected), _trimmed(found)
+    (boxes_a, scores_a, classes_a), (boxes_b, scores_b, classes_b) = a, b
+    far, off, fits = _compared(a, b, tolerance)
     # Where boxes may be anywhere the nearest is still the one that is meant.
     near = tolerance.boxes if np.isfinite(tolerance.boxes) else 1.0
     pairs = _nearest_pairs(far / near + off / tolerance.scores, fits)
@@ -73,6 +77,10 @@ def compare_detections(
         # A full list ends where the next best would have been.
         end = others.min() if len(others) == most else threshold
         excused |= {(side, each) for each in left if scores[each] <= max(end, threshold) + tolerance.scores}
+    for other in map(_trimmed, shaken):
+        there_a, there_b = (_compared(side, other, tolerance)[2].any(axis=1) for side in (a, b))
+        excused |= {("a", each) for each in left_a if not there_a[each]}
+        excused |= {("b", each) for each in left_b if there_b[each]}
 
     wrong = [
         (scores_a[a], _missing(boxes_a[a], scores_a[a], classes[classes_a[a]], found, classes))
@@ -121,7 +129,14 @@ def compare_probabilities(
     return Agreement(len(a), len(a) - len(bad), tied, 0.0, float(np.max(np.nan_to_num(off, nan=np.inf))), tuple(wrong))
 
 
-def _trimmed(results: Results) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _compared(a: _Trimmed, b: _Trimmed, tolerance: Tolerance) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of each in ``a`` with each in ``b``: difference of the boxes, of the scores, and whether they are the same."""
+    far = np.abs(a[0][:, None] - b[0][None]).max(axis=2, initial=0)
+    off = np.abs(a[1][:, None] - b[1][None])
+    return far, off, (a[2][:, None] == b[2][None]) & (far <= tolerance.boxes) & (off <= tolerance.scores)
+
+
+def _trimmed(results: Results) -> _Trimmed:
     """Without the padding: boxes (N, 4), scores (N,), classes (N,)."""
     count = int(results["num_detections"])
     boxes = np.asarray(results["boxes"], np.float64)[:count].reshape(-1, 4)

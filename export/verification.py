@@ -71,8 +71,15 @@ def verify(
             f"{artifact.path} was compared on {names} when it was exported, and its report knows no other pictures; "
             "give the same ones, or the model (`zoo verify --model`)"
         )
-    references = [_reference(by_digest[picture.digest]) for picture in known]
-    return compare(artifact, known, references, most_lost=_limit(kept))
+    entries = [by_digest[picture.digest] for picture in known]
+    references = [(_results(entry["reference"]), entry["keras_seconds"]) for entry in entries]
+    return compare(
+        artifact,
+        known,
+        references,
+        lambda picture: map(_results, by_digest[picture.digest].get("shaken", ())),
+        most_lost=_limit(kept),
+    )
 
 
 def _limit(report: dict[str, Any]) -> float:
@@ -80,9 +87,8 @@ def _limit(report: dict[str, Any]) -> float:
     return report["tolerance"].get("map_lost", _MOST_LOST)
 
 
-def _reference(entry: dict[str, Any]) -> tuple[Results, float]:
-    """What the Keras model gave, padded again, and its seconds."""
-    kept = entry["reference"]
+def _results(kept: dict[str, Any]) -> Results:
+    """What the Keras model gave, padded again."""
     most = kept.get("most")
     results = {name: np.asarray(value) for name, value in kept.items() if name != "most"}
     if most is not None:
@@ -91,7 +97,7 @@ def _reference(entry: dict[str, Any]) -> tuple[Results, float]:
             missing = [(0, most - len(value))] + [(0, 0)] * (value.ndim - 1)
             results[name] = np.pad(value, missing, constant_values=padding)
         results["classes"] = results["classes"].astype(np.int32)
-    return results, entry["keras_seconds"]
+    return results
 
 
 def _read_report(artifact: Artifact) -> dict[str, Any]:
