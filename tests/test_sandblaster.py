@@ -1,12 +1,7 @@
-"""Sandblaster: units handed out and counted once, whatever the workers do; a training as one worker has it."""
+"""Sandblaster: the loss as a function of the parameters, and a training as one worker has it."""
 
 import json
-import signal
-import subprocess
-import sys
-import threading
 import time
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -19,129 +14,14 @@ from test_train_classifier import data as colours
 from tiny import tiny_detector
 
 from zoo.datasets.pipeline import Batches
-from zoo.distribute.cluster import WorkerLostError
-from zoo.distribute.sandblaster import PAYS, BatchUnits, drive, train_sandblaster, where
+from zoo.distribute.sandblaster import BatchUnits, drive, train_sandblaster
 from zoo.distribute.sandblaster_model import Draw, Objective, local_workers
-from zoo.distribute.sandblaster_pool import Pool, UnitSums
+from zoo.distribute.sandblaster_pool import Pool
 from zoo.distribute.sandblaster_run import fit_sandblaster
-from zoo.distribute.sandblaster_units import Units
 from zoo.training.history import read_csv
 from zoo.weights_io import load_weights_file
 
-
-@pytest.fixture(autouse=True)
-def in_time():
-    """What waits for a result that never comes fails, and does not hang."""
-
-    def too_long(number, frame):
-        raise AssertionError("took more than five minutes")
-
-    before = signal.signal(signal.SIGALRM, too_long)
-    signal.setitimer(signal.ITIMER_REAL, 300)
-    yield
-    signal.setitimer(signal.ITIMER_REAL, 0)
-    signal.signal(signal.SIGALRM, before)
-
-
-def test_a_free_worker_gets_a_copy_of_what_takes_too_long_and_one_result_counts():
-    now = [0.0]
-    units, counted = Units(3, patience=2.0, clock=lambda: now[0]), []
-    assert [units.take("slow"), units.take("quick")] == [0, 1]
-    now[0] = 1.0
-    assert units.finish("quick", 1, lambda: counted.append(1))
-    assert units.take("quick") == 2
-    now[0] = 3.0
-    assert units.finish("quick", 2, lambda: counted.append(2))
-    # Usual are 1.5 s, so that after 3 s a copy is due, and only one.
-    assert units.take("quick") == 0
-    assert units.backups == 1
-    assert units.finish("quick", 0, lambda: counted.append(0))
-    assert not units.finish("slow", 0, lambda: counted.append(0))
-    assert (sorted(counted), units.over, units.take("slow")) == ([0, 1, 2], True, None)
-
-
-def test_a_late_copy_does_not_count_while_the_pass_goes_on():
-    now = [0.0]
-    units, counted = Units(3, patience=2.0, clock=lambda: now[0]), []
-    assert [units.take(name) for name in ("slow", "quick", "other")] == [0, 1, 2]
-    now[0] = 1.0
-    assert units.finish("quick", 1, lambda: counted.append(1))
-    now[0] = 4.0
-    assert units.take("quick") == 0
-    assert units.finish("quick", 0, lambda: counted.append(0))
-    assert not units.finish("slow", 0, lambda: counted.append(0))
-    assert not units.over
-    assert units.finish("other", 2, lambda: counted.append(2))
-    assert (counted, units.over, units.left) == ([1, 0, 2], True, 0)
-
-
-def test_nobody_copies_before_its_time_or_his_own():
-    now = [0.0]
-    units = Units(2, patience=2.0, usual=1.0, clock=lambda: now[0])
-    assert [units.take("a"), units.take("b")] == [0, 1]
-    now[0] = 1.9
-    assert units._slowest("c") == (0, pytest.approx(0.1))
-    assert units._slowest("a")[0] == 1
-    now[0] = 9.0
-    assert units.take("c") == 0
-    assert units._slowest("d")[0] == 1
-    units.lose("b")
-    assert units.take("d") == 1
-    units.lose("a")
-    units.lose("c")
-    assert units.take("e") == 0
-    with pytest.raises(ValueError, match="at least 1 each"):
-        Units(0)
-
-
-def numbers(point, unit):
-    """Sums that tell exactly which units were counted."""
-    return UnitSums(2.0**unit, [np.full(2, unit, np.float32) * point], [np.ones(1)], 1)
-
-
-def test_slow_hanging_and_dying_workers_change_nothing():
-    hangs = threading.Event()
-
-    def hanging(point, unit):
-        hangs.wait(60)
-        return numbers(point, unit)
-
-    def dying(point, unit):
-        raise OSError("gone")
-
-    def steady(point, unit):
-        time.sleep(0.003)
-        return numbers(point, unit)
-
-    workers = {"a": steady, "b": steady, "dies": dying, "hangs": hanging}
-    with Pool(workers, units=30) as pool:
-        began = time.monotonic()
-        first = pool.run(np.ones(2))
-        assert time.monotonic() - began < 20
-        assert first.loss == (2**30 - 1) / 30
-        assert first.gradient.tolist() == [14.5, 14.5]
-        assert first.backups >= 1
-        assert (first.state, first.lost, pool.alive) == ([1.0], 1, ["a", "b", "hangs"])
-        # Let go in the middle of the next pass, what it brings is of the one before.
-        pool.add("dies", steady)
-        threading.Timer(0.01, hangs.set).start()
-        second = pool.run(np.full(2, 3.0))
-        assert second.loss == first.loss
-        assert (second.gradient.tolist(), second.lost) == ([43.5, 43.5], 0)
-        assert "OSError" not in repr(pool.reports["dies"])
-        assert sum(report.counted for report in pool.reports.values()) == 60
-
-
-def test_without_workers_a_pass_ends_in_an_error():
-    def dying(point, unit):
-        if unit:
-            raise OSError("disk of no use")
-        return numbers(point, unit)
-
-    with Pool({"a": dying, "b": dying}, units=4) as pool:
-        for _ in range(2):
-            with pytest.raises(WorkerLostError, match=r"all workers .*OSError: disk of no use.*resume"):
-                pool.run(np.ones(2))
+pytestmark = pytest.mark.usefixtures("in_time")
 
 
 def test_the_objective_is_kerass_own_loss_and_its_gradient():
@@ -351,70 +231,3 @@ def test_a_training_leaves_its_folder_and_goes_on(tmp_path):
         fit(iterations=3, resume=True, seed=1)
     with pytest.raises(ValueError, match="give a length: passes or iterations"):
         fit()
-
-
-@pytest.fixture(scope="module")
-def cluster():
-    """What a cluster of processes of its own found: TensorFlow joins one for good."""
-    done = subprocess.run(
-        [sys.executable, Path(__file__).parent / "sandblaster_cluster.py"], capture_output=True, text=True, timeout=280
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout.splitlines()[-1])
-
-
-def test_a_cluster_trains_as_one_worker_does(cluster):
-    assert cluster["moved"] > 0.1
-    assert (cluster["shards"], cluster["hosts"]) == (2, 1)
-    for run, rows in {"chief": 6, "servers": 6, "resumed": 2, "crossed": 2, "killed": 6}.items():
-        assert cluster[run]["rows"] == rows
-        assert cluster[run]["losses"] < 1e-6, run
-        assert cluster[run]["weights"] < 2e-6, run
-    assert cluster["decay"] < 1e-6
-
-
-def test_a_worker_killed_in_mid_pass_changes_nothing_on_the_servers(cluster):
-    assert cluster["status"] == -signal.SIGKILL
-    assert 1 <= cluster["killed"]["after"] < 6
-    assert "worker 0" in cluster["killed"]["later"]
-
-
-def test_no_vector_comes_to_the_chief(cluster):
-    """By TCP's own count: one float64 vector at the very end, for the model, and less than half of one besides."""
-    chief, servers = cluster["chief bytes"], cluster["servers bytes"]
-    assert servers["passes"] >= 4
-    vector = 8 * servers["parameters"]
-    assert servers["bytes"] < 1.5 * vector
-    # That the count sees them: there the gradient of each of the 6 units comes, in 32-bit numbers.
-    assert chief["bytes"] > 6 * chief["passes"] * vector / 2
-
-
-def test_vectors_on_servers_calculate_as_numpys_do(cluster):
-    assert [device.split("/")[1:4] for device in cluster["devices"]] == [
-        ["job:ps", "replica:0", f"task:{number}"] for number in range(2)
-    ]
-    assert cluster["operators"] < 1e-15
-    assert max(cluster["numbers"]) < 1e-12
-    assert cluster["assigned"] < 1e-6
-    assert cluster["nan"]
-
-
-def test_a_gradient_that_was_written_late_or_in_part_is_not_taken(cluster):
-    error, other_refused = cluster["slot"]
-    assert error < 1e-6
-    assert other_refused
-    late_refused, error_of_what_was_taken_before = cluster["late"]
-    assert late_refused
-    assert error_of_what_was_taken_before < 1e-6
-    assert cluster["torn"]
-
-
-def test_where_vectors_lie():
-    assert where(PAYS // 40, units=10, hosts=2) == "servers"
-    assert where(PAYS // 40, units=9, hosts=2) == where(PAYS, units=10, hosts=1) == "chief"
-    model, data = problem(units=1)
-    for vectors in ("servers", "here"):
-        with pytest.raises(ValueError, match=rf"vectors='{vectors}'; give"):
-            train_sandblaster(model, data, iterations=1, vectors=vectors)
-    with pytest.raises(ValueError, match="save_every=0"):
-        train_sandblaster(model, data, iterations=1, save_every=0)
