@@ -80,12 +80,19 @@ def spread_head(model, inputs: dict[str, np.ndarray]) -> None:
 def sharpen(model, picture: np.ndarray) -> None:
     """Give a classifier statistics for its normalisation, and logits of deviation 2.
 
-    Untrained, the deepest networks overflow, and others think all classes equally probable: nothing to compare.
+    Untrained, the deepest networks overflow, and others think all classes equally probable: nothing to compare. What
+    residual branches add is made small, as it is in trained networks (He 2016, section 4.2 and figure 7); else 101
+    layers make of one level in one pixel in thousands another picture.
     """
     import keras
 
     from zoo.backbones.cifar_resnet import recursion
 
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.Add):
+            # The branch is the later of the two, behind the shortcut.
+            last = layer.input[1]._keras_history.operation
+            last.gamma.assign(last.gamma * 0.1)
     normal = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
     kept = [layer.momentum for layer in normal]
     for layer in normal:

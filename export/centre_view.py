@@ -11,9 +11,11 @@ _SHORT, _CROP = 256, 224
 def centre_view(images, size: int):
     """Scale pictures so that their short side is ``size * 256 / 224``, and take the middle ``size x size``.
 
-    The same as :class:`zoo.datasets.class_views.CentreCrop`, which takes OpenCV's area average for what shrinks and
-    bilinear interpolation for what grows: both are weighted means of rows and of columns, so that two matrix products
-    do, whatever the size. Pictures of ``size x size`` stay as they are.
+    The same as :class:`zoo.datasets.class_views.CentreCrop`, which takes OpenCV's area average for what shrinks
+    (``INTER_AREA``) and bilinear interpolation for what grows (``INTER_LINEAR_EXACT``): both are weighted means of rows
+    and of columns, so that two matrix products do, whatever the size. What grows is the same to the bit; of what
+    shrinks a pixel in thousands may be a level off, where rounding decides. Pictures of ``size x size`` stay as they
+    are.
 
     Args:
         images: ``(B, H, W, 3)`` float32, 0-255.
@@ -31,28 +33,39 @@ def centre_view(images, size: int):
     same = (height == size) & (width == size)
     short = round(size * _SHORT / _CROP)
     # Half of twice: a quotient rounded to the nearest whole number, halves up, without a float.
-    scaled = [ops.maximum((2 * side * short + small) // (2 * small), short) for side in (height, width)]
+    sides = [ops.maximum((2 * side * short + small) // (2 * small), short) for side in (height, width)]
     rows, columns = (
-        _weights(side, ops.where(same, size, new), size) for side, new in zip((height, width), scaled, strict=True)
+        _weights(side, ops.where(same, size, new), size) for side, new in zip((height, width), sides, strict=True)
     )
     images = ops.matmul(rows, ops.reshape(images, (batch, height, width * channels)))
     images = ops.transpose(ops.reshape(images, (batch, size, width, channels)), (0, 2, 1, 3))
     images = ops.matmul(columns, ops.reshape(images, (batch, width, size * channels)))
     images = ops.transpose(ops.reshape(images, (batch, size, size, channels)), (0, 2, 1, 3))
-    # Halves up, as OpenCV rounds the mean of 2 x 2 pixels.
-    return ops.clip(ops.floor(images + 0.5), 0.0, 255.0)
+    # OpenCV rounds halves up in what it calculates with whole numbers: bilinear, and the mean of 2 x 2 pixels.
+    halves_up = (small <= short) | ((2 * sides[0] == height) & (2 * sides[1] == width))
+    images = ops.where(halves_up, ops.floor(images + 0.5), ops.round(images))
+    return ops.clip(images, 0.0, 255.0)
 
 
 def _weights(old, new, size: int):
-    """How much each of ``old`` pixels counts in the middle ``size`` of ``new``: ``(size, old)``, rows sum to 1."""
-    old_length, new_length = ops.cast(old, "float32"), ops.cast(new, "float32")
-    step = old_length / new_length
-    place = ops.cast(ops.arange(size) + (new - size) // 2, "float32")[:, None]
-    pixel = ops.cast(ops.arange(old), "float32")[None]
-    # Shrinking: the share of the new pixel's span that lies on the old one.
-    span = ops.minimum(pixel + 1.0, (place + 1.0) * step) - ops.maximum(pixel, place * step)
-    area = ops.maximum(span, 0.0) / step
-    # Growing: the two nearest centres, centres at halves, the border repeated.
-    centre = ops.clip((place + 0.5) * step - 0.5, 0.0, old_length - 1.0)
-    near = ops.maximum(1.0 - ops.abs(centre - pixel), 0.0)
-    return ops.where(step > 1.0, area, near)
+    """How much each of ``old`` pixels counts in the middle ``size`` of ``new``: ``(size, old)``, rows sum to 1.
+
+    In whole numbers up to the end, none of which passes 32 bits for sides of 16 bits.
+    """
+    place = (ops.arange(size, dtype="int32") + (new - size) // 2)[:, None]
+    pixel = ops.arange(old, dtype="int32")[None]
+    # Shrinking: the share of the new pixel's span, old / new pixels long, that lies on the old one. It begins
+    # rest / new behind the start of the first that it touches.
+    ahead = place * ops.maximum(old - new, 0)
+    first, rest = place + ahead // new, ahead - ahead // new * new
+    behind = ops.clip(pixel - first, -1, old // new + 2)
+    overlap = ops.minimum((behind + 1) * new, rest + old) - ops.maximum(behind * new, rest)
+    area = ops.cast(ops.maximum(overlap, 0), "float32") / ops.cast(old, "float32")
+    # Growing: the two nearest centres, centres at halves, the border repeated; weights in 256ths.
+    gap, span = (2 * place + 1) * ops.maximum(new - old, 0), 2 * new
+    back = (gap + span - 1) // span
+    left, part = place - back, back * span - gap
+    right = ops.where((left >= 0) & (left < old - 1), (512 * part + span) // (2 * span), 0)
+    left = ops.clip(left, 0, old - 1)
+    near = ops.where(pixel == left, 256 - right, 0) + ops.where(pixel == left + 1, right, 0)
+    return ops.where(new < old, area, ops.cast(near, "float32") / 256.0)
