@@ -3,7 +3,8 @@
     ZOO_SHARED_DATA=DATA python benchmarks/cifar10.py --out runs/cifar10 --write
 
 Runs the ``zoo train`` and ``zoo eval`` commands that it prints; finished run folders are only measured, unfinished ones
-go on. Takes more than four hours on two cores, three if both trainings are started by hand on a core each. ``--ship`` then puts the residual network's weights into the package.
+go on. Takes more than four hours on two cores, three if both trainings are started by hand on a core each. ``--ship``
+then puts the residual network's weights into the package.
 """
 
 import csv
