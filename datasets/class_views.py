@@ -10,7 +10,7 @@ def resize_short(image: np.ndarray, short: int) -> np.ndarray:
     """``image`` (H, W, 3) scaled so that its short side is ``short``.
 
     Area-averaged when it shrinks; bilinear when it grows, in OpenCV's exact fixed point, which an exported classifier
-    computes too (the usual one is a level off in one of twenty pixels).
+    computes too (the usual one is now and then a level off).
     """
     height, width = image.shape[:2]
     if min(height, width) == short:
@@ -105,10 +105,7 @@ class Shifts:
     def __call__(self, image: np.ndarray) -> np.ndarray:
         """``(18, size, size, 3)`` uint8 of ``image`` (H, W, 3): nine places row by row, then the same mirrored."""
         middle = CentreCrop(self.size, self.short)(image)[0]
-        side = self.size + 2 * self.by
-        canvas = np.empty((side, side, 3), np.uint8)
-        canvas[:] = self.fill
-        canvas[self.by : self.by + self.size, self.by : self.by + self.size] = middle
+        canvas = cv2.copyMakeBorder(middle, *[self.by] * 4, cv2.BORDER_CONSTANT, value=self.fill)
         starts = (2 * self.by, self.by, 0)  # a window further right shows the picture further left
         views = np.stack([canvas[y : y + self.size, x : x + self.size] for y in starts for x in starts])
         return np.concatenate([views, views[:, :, ::-1]])

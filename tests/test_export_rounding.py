@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from export_helpers import picture
 from test_export_fast_rcnn import decided
+from test_export_matching import CLASSES, A, B, fake_artifact, results
 
 import zoo
 from zoo.export import ParityError
@@ -16,15 +17,7 @@ from zoo.export.parity import compare
 from zoo.export.rounding import shaken
 from zoo.export.samples import SamplePicture
 
-CLASSES = ("cat", "dog")
-A, B, C = (0, 0.9, (10, 10, 50, 50)), (1, 0.8, (60, 20, 90, 80)), (1, 0.7, (5, 60, 40, 95))
-
-
-def results(*found):
-    """Padded results from (class, score, box) entries."""
-    rows = [*found, *[(-1, 0.0, (0, 0, 0, 0))] * (5 - len(found))]
-    classes, scores, boxes = (np.array(column) for column in zip(*rows, strict=True))
-    return {"boxes": boxes, "scores": scores, "classes": classes, "num_detections": np.int32(len(found))}
+C = (1, 0.7, (5, 60, 40, 95))
 
 
 def wrong(expected, found, *others):
@@ -57,19 +50,6 @@ def test_both_sides_of_a_tie():
     assert (agreement.matched, agreement.tied, agreement.wrong) == (1, 2, ())
 
 
-def artifact(found):
-    return SimpleNamespace(
-        path="some.onnx",
-        format="onnx",
-        runtime="a runtime",
-        classes=CLASSES,
-        metadata={"precision": "float32", "task": "detection", "model": "tiny"},
-        digest="",
-        bytes=0,
-        predict_on_batch=lambda images: {name: np.asarray(value)[None] for name, value in found.items()},
-    )
-
-
 def test_the_model_is_asked_again_only_as_often_as_it_takes():
     pictures = [SamplePicture("x", np.zeros((100, 100, 3), np.uint8))]
     asked = []
@@ -79,12 +59,12 @@ def test_the_model_is_asked_again_only_as_often_as_it_takes():
             asked.append(picture)
             yield found
 
-    assert compare(artifact(results(A, B)), pictures, [(results(A, B), 0.1)], others)["ok"]
+    assert compare(fake_artifact(results(A, B), "float32"), pictures, [(results(A, B), 0.1)], others)["ok"]
     assert not asked
-    report = compare(artifact(results(A, C)), pictures, [(results(A, B), 0.1)], others)
+    report = compare(fake_artifact(results(A, C), "float32"), pictures, [(results(A, B), 0.1)], others)
     assert (report["tied"], len(asked), len(report["images"][0]["shaken"])) == (2, 2, 2)
     with pytest.raises(ParityError, match="of 2 detections on 1 pictures 1 differ"):
-        compare(artifact(results(A)), pictures, [(results(A, B), 0.1)], lambda picture: [results(A, B)])
+        compare(fake_artifact(results(A), "float32"), pictures, [(results(A, B), 0.1)], lambda picture: [results(A, B)])
 
 
 def test_inputs_change_by_next_to_nothing():
