@@ -69,8 +69,14 @@ def most_proposals(model) -> int:
 
 def spread_head(model, inputs: dict[str, np.ndarray]) -> None:
     """Scale the last layers of a Fast R-CNN, as ``find_scales`` does for a Faster R-CNN."""
-    raw = model._look(inputs, training=False)
-    vectors = np.asarray(model.head.body(model._pool(raw, raw["proposals"])[0], training=False))
+    import tensorflow as tf
+
+    @tf.function  # called outright, a network keeps what all of its layers gave: 12 GiB for an R-CNN with ResNet-152
+    def head_vectors():
+        raw = model._look(inputs, training=False)
+        return model.head.body(model._pool(raw, raw["proposals"])[0], training=False)
+
+    vectors = np.asarray(head_vectors())
     for layer, wanted in ((model.head.score, 2.0), (model.head.loc, 1.0)):
         if layer is None:  # an R-CNN's boxes are left where they are unless it is asked otherwise
             continue
