@@ -16,6 +16,7 @@ RCNN_PROPOSALS = 20  # each goes through the whole network of an R-CNN
 _RCNN_SMALLEST = 48.0
 _REPRESENTATIVE = 100
 _FEW = 12  # for random weights
+_SIDE = 224  # of what a classifier that takes any size is shown, by its artifact, too
 _COMPARED = 8
 
 
@@ -40,7 +41,7 @@ def build(name: str):
     keras.utils.set_random_seed(0)
     model = zoo.get(name)
     if zoo.info(name).task != "detection":
-        picture = pixels(model.input_shape[1])
+        picture = pixels(model.input_shape[1] or _SIDE)
         sharpen(model, picture)
         return model, {"images": picture}
     inputs = with_proposals(model, pixels(None))
