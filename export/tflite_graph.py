@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
 from pathlib import Path
 
 import tensorflow as tf
 from tensorflow.core.framework.node_def_pb2 import NodeDef
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
+
+_functions = attrgetter("library.function")  # of a GraphDef
 
 
 def rewrite(folder: str | Path) -> int:
@@ -23,7 +26,7 @@ def rewrite(folder: str | Path) -> int:
     saved = SavedModel.FromString(path.read_bytes())
     count = 0
     for meta in saved.meta_graphs:
-        for function in meta.graph_def.library.function:
+        for function in _functions(meta.graph_def):
             by_name = {node.name: node for node in function.node_def}
             replaced = {name: new for name, node in by_name.items() if (new := _replacement(node, by_name))}
             count += len(replaced)
