@@ -104,15 +104,7 @@ def sharpen(model, picture: np.ndarray) -> None:
         last = layer.input[1]._keras_history.operation
         last.gamma.assign(last.gamma * 0.1)
     if normal and not sums:
-        for layer in normal:
-            layer.beta.assign(layer.beta + 2.0)
-        for layer in model.layers:
-            if isinstance(layer, keras.layers.Conv2D) and layer.strides == (1, 1):
-                kernel = np.array(layer.kernel)
-                if kernel.shape[2] == kernel.shape[3]:
-                    kernel *= 0.1
-                    kernel[kernel.shape[0] // 2, kernel.shape[1] // 2] += np.eye(kernel.shape[2])
-                    layer.kernel.assign(kernel)
+        open_up(model, normal)
     kept = [layer.momentum for layer in normal]
     for layer in normal:
         layer.momentum = 0.0
@@ -128,6 +120,22 @@ def sharpen(model, picture: np.ndarray) -> None:
     vectors = body(batch, training=False)
     spread = float(np.std(np.asarray(vectors) @ np.asarray(dense.kernel), axis=1).mean())
     dense.kernel.assign(dense.kernel * (2.0 / spread))
+
+
+def open_up(model, normal: list) -> None:
+    """Give a plain network kernels near the identity, and leave most of its rectifiers open."""
+    import keras
+
+    for layer in normal:
+        layer.beta.assign(layer.beta + 2.0)
+    for layer in model.layers:
+        if not isinstance(layer, keras.layers.Conv2D) or layer.strides != (1, 1):
+            continue
+        kernel = np.array(layer.kernel)
+        if kernel.shape[2] == kernel.shape[3]:
+            kernel *= 0.1
+            kernel[kernel.shape[0] // 2, kernel.shape[1] // 2] += np.eye(kernel.shape[2])
+            layer.kernel.assign(kernel)
 
 
 def trained(weights: str):
