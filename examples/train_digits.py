@@ -15,6 +15,7 @@ import keras
 import zoo
 from zoo.datasets.digits import CLASSES, digit_scenes
 from zoo.datasets.pipeline import Batches
+from zoo.processor import instruction_sets, slower_than_float32
 from zoo.shipped import describe_shipped
 from zoo.training.evaluate import evaluate
 from zoo.training.fit import Recipe, train
@@ -48,7 +49,8 @@ def main() -> None:
     args = parser.parse_args()
 
     # Half as long again in 32 bits on a processor that multiplies 16-bit floats; the weights stay in 32 bits.
-    keras.config.set_dtype_policy("mixed_bfloat16")
+    slow = slower_than_float32("bfloat16", instruction_sets())
+    keras.config.set_dtype_policy("float32" if slow else "mixed_bfloat16")
     keras.utils.set_random_seed(0)
     model = zoo.get(MODEL, classes=CLASSES, **OPTIONS)
     for number, (steps, rate, scenes) in enumerate(ROUNDS, start=1):

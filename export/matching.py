@@ -92,7 +92,8 @@ def compare_detections(
         for b in left_b
         if ("b", b) not in excused
     ]
-    wrong.sort(key=lambda each: -each[0])
+    # Of scores that rounding alone tells apart what is lacking comes first, as it names what is there in its place.
+    wrong.sort(key=lambda each: -round(float(each[0]), 3))
     return Agreement(
         len(scores_a),
         len(pairs),

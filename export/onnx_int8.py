@@ -15,6 +15,8 @@ from zoo.export.onnx_weights import drop_unused_domains, sort_nodes
 _DENSE = ("MatMul", "Gemm")
 # What may follow a convolution without leaving eight bits.
 _BETWEEN = ("Relu", "MaxPool", "Add")
+# Weights have seven bits: processors without VNNI add products of eight bits in sixteen, and overflow.
+_REDUCED = True
 
 
 def quantise(
@@ -61,8 +63,7 @@ def quantise(
             per_channel=True,
             activation_type=ort.QuantType.QUInt8,
             weight_type=ort.QuantType.QInt8,
-            # One bit less: processors without VNNI add products of eight bits in sixteen, and overflow.
-            reduce_range=True,
+            reduce_range=_REDUCED,
             use_external_data_format=beside,
         )
     else:
@@ -72,6 +73,7 @@ def quantise(
             op_types_to_quantize=list(_DENSE),
             nodes_to_quantize=nodes,
             per_channel=True,
+            reduce_range=_REDUCED,
             use_external_data_format=beside,
         )
     rounded = onnx.load(target)

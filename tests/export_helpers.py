@@ -13,6 +13,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from tiny import tiny_detector
 
+from zoo.detectors.faster_rcnn import FasterRCNN
+
 # Stands for an environment without the packages named, or with nothing but those allowed: importing others fails.
 _BEGIN = """
 import sys
@@ -34,9 +36,15 @@ given = dict(np.load(sys.argv[1], allow_pickle=False))
 _END = "\nnp.savez(sys.argv[2], **results)\n"
 
 
-def decided_detector(**options):
-    """A detector with random weights whose scores differ: tiny ones would be ordered by rounding alone."""
-    model = tiny_detector(**options)
+def decided_detector():
+    """A detector with random weights whose scores differ: tiny ones would be ordered by rounding alone.
+
+    So would be those of boxes that cover the same cells of the feature map; hence large pictures and anchors.
+    """
+    config = {**tiny_detector().get_config(), "anchor_sizes": (48, 96)}
+    config["preprocessing"]["config"] |= {"short": 160, "long": 240}
+    keras.utils.set_random_seed(0)
+    model = FasterRCNN.from_config(config)
     for layer in (model.rpn.score, model.rpn.loc, model.head.score, model.head.loc):
         layer.kernel.assign(layer.kernel * 30)
     return model
@@ -90,11 +98,14 @@ def modules_of(*packages: str) -> tuple[str, ...]:
 
 
 def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
-    """Coloured squares: detectors with random weights have opinions on them."""
+    """Coloured squares, on which detectors with random weights have opinions.
+
+    No two places look the same: on flat ground boxes would have equal scores, which rounding alone would order.
+    """
     rng = np.random.default_rng(seed)
-    image = np.full((height, width, 3), rng.integers(0, 256, 3), np.uint8)
+    image = np.full((height, width, 3), rng.integers(0, 256, 3), np.float64)
     for _ in range(12):
         x, y = rng.integers(0, width - 8), rng.integers(0, height - 8)
         side = rng.integers(8, 40)
         image[y : y + side, x : x + side] = rng.integers(0, 256, 3)
-    return image
+    return (image + rng.normal(0, 25, image.shape)).clip(0, 255).astype(np.uint8)

@@ -191,6 +191,22 @@ def test_a_recipe_brings_its_augmentation(capsys, tmp_path, photos, monkeypatch)
     assert not given["batches"].augment.flip
 
 
+@pytest.mark.parametrize(
+    ("precision", "sets", "slow"),
+    [
+        ("mixed_bfloat16", {"avx2"}, True),
+        ("mixed_bfloat16", {"avx2", "avx512f"}, False),
+        ("mixed_float16", {"avx2", "avx512f"}, True),
+        ("float32", {"avx2"}, False),
+    ],
+)
+def test_a_precision_that_the_processor_is_slow_at_is_told(capsys, tmp_path, monkeypatch, precision, sets, slow):
+    monkeypatch.setattr("zoo.processor.instruction_sets", lambda: sets)
+    asked = ["--model", "resnet8", "--precision", precision, "--out", str(tmp_path / "run")]
+    assert main(["train", "--data", str(tmp_path / "none"), *asked]) == 2
+    assert ("slower than float32" in capsys.readouterr().err) == slow
+
+
 def test_a_detector_takes_no_augmentation_of_classifiers(capsys, tmp_path):
     words = ("train", "--data", "digits:4", "--model", "faster_rcnn_alexnet", "--out", tmp_path)
     status, _, err = command(capsys, *words, "--augmentation", "vgg")

@@ -3,6 +3,8 @@
 import base64
 import io
 import json
+from itertools import combinations_with_replacement
+from math import ceil
 
 import keras
 import numpy as np
@@ -11,7 +13,7 @@ import tensorflow as tf
 from export_helpers import picture, run_alone
 from PIL import Image
 from serve_fakes import served
-from tiny import tiny_fast
+from tiny import STRIDE, tiny_fast
 
 import zoo
 from zoo.cli.main import main
@@ -49,10 +51,15 @@ def decided(**options):
 
 
 def boxes(count: int, height: int, width: int, seed: int = 0) -> np.ndarray:
-    """Boxes (count, 4) anywhere."""
+    """Boxes (count, 4) anywhere, different cells of the feature map in each, so that no two have the same scores."""
     rng = np.random.default_rng(seed)
-    start = rng.uniform(0, 0.7, (count, 2)) * (width, height)
-    return np.concatenate([start, start + rng.uniform(3, 30, (count, 2))], axis=1).astype("float32")
+    cell = STRIDE * max(min(height, width) / 64, max(height, width) / 96)  # in pixels of this picture
+    columns, rows = (list(combinations_with_replacement(range(ceil(side / cell)), 2)) for side in (width, height))
+    spans = [(left, top, right, bottom) for left, right in columns for top, bottom in rows]
+    order = np.concatenate([rng.permutation(len(spans)) for _ in range(ceil(count / len(spans)))])[:count]
+    # Corners lie far from where they would round to another cell.
+    shift = rng.uniform(0.1, 0.3, (count, 4)) * (-1, -1, 1, 1)
+    return np.maximum((np.array(spans)[order] + shift) * cell, 0).astype("float32")
 
 
 def batch(images: int, proposals: int, height: int, width: int) -> dict[str, np.ndarray]:

@@ -69,7 +69,7 @@ results["json"] = loaded.signatures["metadata"](query=tf.constant([""]))["json"]
     np.testing.assert_array_equal(found["features.prepared_sizes"], sizes)
     metadata = json.loads(str(found["json"]))
     assert metadata["classes"] == ["a", "b"]
-    assert metadata["preprocessing"]["short"] == 64
+    assert metadata["preprocessing"]["short"] == 160
     assert metadata["postprocessing"]["score_threshold"] == detector.score_threshold
 
 

@@ -46,7 +46,7 @@ def test_four_images_are_learnt_by_heart():
     batches = Batches(data, 2, flip=False)
     model.compile(optimizer=keras.optimizers.Adam(2e-3))
     history = model.fit(
-        batches.dataset(), epochs=6, steps_per_epoch=40, validation_data=batches.dataset(repeat=False), verbose=0
+        batches.dataset(), epochs=10, steps_per_epoch=40, validation_data=batches.dataset(repeat=False), verbose=0
     ).history
     assert history["loss"][-1] < 0.5 * history["loss"][0]
     assert np.isfinite(history["val_loss"]).all()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from zoo.cli.alternating import add_alternating_options, alternates, train_by_turns
 from zoo.cli.classes import AUGMENTATIONS
-from zoo.cli.console import say
+from zoo.cli.console import say, warn
 from zoo.cli.data import add_data_options, is_digits, train_and_val
 from zoo.cli.models import add_model_options, describe
 from zoo.cli.proposal_options import FOLDER, add_proposal_options, chosen_proposals, wants_proposals
@@ -114,6 +114,23 @@ def _precision(policy: str) -> Iterator[None]:
         keras.config.set_dtype_policy(before)
 
 
+def _tell_slow(policy: str) -> None:
+    """Say so if the processor would be quicker with 32 bits."""
+    import keras
+
+    from zoo.processor import instruction_sets, slower_than_float32
+
+    if keras.backend.backend() != "tensorflow":
+        return
+    import tensorflow as tf
+
+    dtype = keras.DTypePolicy(policy).compute_dtype
+    if tf.config.list_physical_devices("GPU"):
+        return
+    if slower_than_float32(dtype, instruction_sets()):
+        warn(f"--precision {policy}: this processor computes {dtype} several times slower than float32")
+
+
 def _train(args: argparse.Namespace) -> int:
     strategy = chosen_strategy(args)
     import keras
@@ -124,6 +141,7 @@ def _train(args: argparse.Namespace) -> int:
 
     start = find_start(args)
     recall(args)
+    _tell_slow(args.precision)
     if alternates(args):
         parts = _detection_batches(args)
         remember(args)
