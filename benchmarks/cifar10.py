@@ -11,9 +11,9 @@ import csv
 import json
 import os
 import shlex
-import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from common import HERE, arguments, publish, table
@@ -137,11 +137,11 @@ def ship(out: Path, errors: dict[str, float]) -> None:
     from zoo.backbones.cifar_resnet import PREPROCESSING
     from zoo.shipped import describe_shipped
     from zoo.weights_entry import PACKAGED
-    from zoo.weights_io import read_meta
+    from zoo.weights_io import read_meta, save_weights_file
 
-    target = PACKAGED / "resnet20_cifar10.weights.h5"
-    shutil.copyfile(out / "model.weights.h5", target)
-    meta = read_meta(target)
+    file = out / "model.weights.h5"
+    meta = replace(read_meta(file), command="")  # which holds paths of this machine
+    save_weights_file(zoo.get("resnet20", weights=file), PACKAGED / "resnet20_cifar10.weights.h5", meta=meta)
     describe_shipped(
         "resnet20",
         "cifar10",

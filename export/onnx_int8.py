@@ -26,7 +26,7 @@ def quantise(
     kept: Collection[str],
     pictures: Iterable[dict[str, np.ndarray]],
 ) -> onnx.ModelProto:
-    """The same model with eight bits a weight.
+    """The same model with eight bits a weight, of which seven are used.
 
     ``"dynamic_int8"`` has them in fully connected layers alone, and rounds what flows into them by the range that it
     happens to have; convolutions done so would be slower than in float32. ``"int8"`` has them in convolutions too, and
