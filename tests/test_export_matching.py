@@ -93,6 +93,11 @@ def test_the_end_of_a_full_list_may_differ():
     assert compare(results(*shared, last, most=9), results(*shared, other, most=9)).wrong
 
 
+@pytest.mark.parametrize("score", [-1e-6, 0.0, 1e-6])
+def test_what_is_lacking_is_told_before_what_is_there_instead(score):
+    assert "lacks" in compare(results(A), results(moved(A, 20.0, score))).wrong[0]
+
+
 def test_a_box_elsewhere_is_wrong_however_equal_its_score():
     """Else an artifact that moves all boxes would pass: it gives the very same scores."""
     assert compare(results(A, B), results((0, 0.9, (12, 12, 52, 52)), B)).wrong
