@@ -3,8 +3,8 @@
     ZOO_SHARED_DATA=DATA python benchmarks/cifar10.py --out runs/cifar10 --write
 
 Runs the ``zoo train`` and ``zoo eval`` commands that it prints; finished rounds are only measured, unfinished ones go
-on. A round of one network takes an hour and a half on two cores with AVX-512, many hours on others. ``--ship`` puts the
-residual network's weights into the package.
+on. A round of one network takes an hour and a half on two cores with AVX-512, many hours on others. ``--write`` also
+keeps the curves' numbers, ``--ship`` puts the weights into the package.
 """
 
 import csv
@@ -17,6 +17,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from common import HERE, arguments, publish, table
+
+from zoo.files import save_atomically
 
 MODELS = ("resnet20", "plain20")
 # The paper's recipe, shortened from 64,000 steps (164 epochs). In each round the rate falls from .1 to 0 as a cosine
@@ -42,7 +44,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/cifar10"), help="folder of the runs (runs/cifar10)")
     parser.add_argument("--only", choices=MODELS, help="one of the networks")
     parser.add_argument("--rounds", type=int, choices=range(1, len(ROUNDS) + 1), default=len(ROUNDS), help="so many")
-    parser.add_argument("--ship", action="store_true", help="put the weights of resnet20 into the package")
+    parser.add_argument("--ship", action="store_true", help="put the weights into the package")
     args = parser.parse_args()
     shared = os.environ.get("ZOO_SHARED_DATA")
     data = Path(shared or ".") / "cifar10.zip"
@@ -65,8 +67,8 @@ def main() -> None:
                     f"{sum(row['seconds'] for row in histories[name]) / 60:.0f}",
                 ]
             )
-        if args.ship and name == "resnet20":
-            ship(folder, {views: result["top1_error"] for views, result in errors.items()})
+        if args.ship:
+            ship(name, folder, {views: result["top1_error"] for views, result in errors.items()})
     where = "--data $ZOO_SHARED_DATA/cifar10.zip"
     text = (
         f"```sh\nzoo train {where} --model resnet20 {TRAIN} --epochs {ROUNDS[0]} --out runs/cifar10/resnet20/round1\n"
@@ -82,6 +84,7 @@ def main() -> None:
     )
     if args.write:
         draw(histories, HERE / CURVES)
+        keep(histories, HERE / "cifar10_history.csv")
     publish("cifar10", text, args.write)
 
 
@@ -131,8 +134,22 @@ def draw(histories: dict[str, list[dict[str, float]]], path: Path) -> None:
     figure.savefig(path, dpi=100)
 
 
-def ship(out: Path, errors: dict[str, float]) -> None:
-    """Copy the weights into the package with a description of how they came to be; ``errors`` by views."""
+def keep(histories: dict[str, list[dict[str, float]]], path: Path) -> None:
+    """Write the numbers of the curves; a network that is not among ``histories`` keeps its lines."""
+    columns = ("network", "epoch", "seconds", "learning_rate", "loss", "top1_error", "val_top1_error")
+    lines = []
+    if path.is_file():
+        with open(path, newline="", encoding="utf-8") as file:
+            lines = [row for row in csv.DictReader(file) if row["network"] not in histories]
+    lines += [{"network": name} | row for name, rows in histories.items() for row in rows]
+    with save_atomically(path) as aside, open(aside, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(lines)
+
+
+def ship(name: str, out: Path, errors: dict[str, float]) -> None:
+    """Write the weights into the package with a description of how they came to be; ``errors`` by views."""
     import zoo
     from zoo.backbones.cifar_resnet import PREPROCESSING
     from zoo.shipped import describe_shipped
@@ -141,9 +158,9 @@ def ship(out: Path, errors: dict[str, float]) -> None:
 
     file = out / "model.weights.h5"
     meta = replace(read_meta(file), command="")  # which holds paths of this machine
-    save_weights_file(zoo.get("resnet20", weights=file), PACKAGED / "resnet20_cifar10.weights.h5", meta=meta)
+    save_weights_file(zoo.get(name, weights=file), PACKAGED / f"{name}_cifar10.weights.h5", meta=meta)
     describe_shipped(
-        "resnet20",
+        name,
         "cifar10",
         classes=meta.classes,
         options={},
