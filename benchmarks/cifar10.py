@@ -7,7 +7,6 @@ on. A round of one network takes an hour and a half on two cores with AVX-512, m
 keeps the curves' numbers, ``--ship`` puts the weights into the package.
 """
 
-import csv
 import json
 import os
 import shlex
@@ -17,8 +16,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from common import HERE, arguments, publish, table
-
-from zoo.files import save_atomically
 
 MODELS = ("resnet20", "plain20")
 # The paper's recipe, shortened from 64,000 steps (164 epochs). In each round the rate falls from .1 to 0 as a cosine
@@ -83,8 +80,11 @@ def main() -> None:
         f"![Curves]({CURVES})"
     )
     if args.write:
+        from zoo.training.history import write_csv
+
         draw(histories, HERE / CURVES)
-        keep(histories, HERE / "cifar10_history.csv")
+        for name, rows_of_one in histories.items():
+            write_csv(rows_of_one, HERE / f"cifar10_{name}.csv")
     publish("cifar10", text, args.write)
 
 
@@ -113,9 +113,9 @@ def score(out: Path, views: str, data: str) -> dict:
 
 def history(out: Path, before: int) -> list[dict[str, float]]:
     """The log of a round, its epochs counted from the start of the first: ``before`` it."""
-    with open(out / "history.csv", newline="", encoding="utf-8") as file:
-        rows = [{name: float(cell) for name, cell in row.items() if cell} for row in csv.DictReader(file)]
-    return [row | {"epoch": row["epoch"] + before} for row in rows]
+    from zoo.training.history import read_csv
+
+    return [row | {"epoch": row["epoch"] + before} for row in read_csv(out / "history.csv")]
 
 
 def draw(histories: dict[str, list[dict[str, float]]], path: Path) -> None:
@@ -132,20 +132,6 @@ def draw(histories: dict[str, list[dict[str, float]]], path: Path) -> None:
     axes.grid(alpha=0.3)
     axes.legend()
     figure.savefig(path, dpi=100)
-
-
-def keep(histories: dict[str, list[dict[str, float]]], path: Path) -> None:
-    """Write the numbers of the curves; a network that is not among ``histories`` keeps its lines."""
-    columns = ("network", "epoch", "seconds", "learning_rate", "loss", "top1_error", "val_top1_error")
-    lines = []
-    if path.is_file():
-        with open(path, newline="", encoding="utf-8") as file:
-            lines = [row for row in csv.DictReader(file) if row["network"] not in histories]
-    lines += [{"network": name} | row for name, rows in histories.items() for row in rows]
-    with save_atomically(path) as aside, open(aside, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(lines)
 
 
 def ship(name: str, out: Path, errors: dict[str, float]) -> None:

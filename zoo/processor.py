@@ -25,7 +25,6 @@ def instruction_sets(cpuinfo: Path = Path("/proc/cpuinfo")) -> frozenset[str]:
 def slower_than_float32(compute_dtype: str, known: Set[str]) -> bool:
     """Whether a processor with the instruction sets ``known`` computes ``compute_dtype`` slower than float32.
 
-    Without vectors of 16 bits every number is converted to 32 and back: training steps took 2 (float16) to 6 times as
-    long (bfloat16) on a processor with AVX2 and no more.
+    TensorFlow then falls back from oneDNN to loops of its own.
     """
     return bool(known) and compute_dtype in _NEEDED and not _NEEDED[compute_dtype] & known
