@@ -19,7 +19,7 @@ from pathlib import Path
 from common import HERE, arguments, publish, table
 
 MODELS = ("resnet20", "plain20")
-# The paper's recipe, shortened from 64,000 steps (164 epochs). In each round the rate falls from .1 to 0 as a cosine
+# The paper's recipe, shortened from 64,000 steps (164 epochs). In each round the rate falls from .1 to .001 as a cosine
 # (warm restarts, Loshchilov and Hutter 2017), so that there are weights worth having after the first; that and a
 # stronger decay make up for some of the time that is missing.
 TRAIN = "--recipe cifar10 --schedule cosine --weight-decay 5e-4 --val-split test --val-every 5 --keep last"
@@ -65,12 +65,14 @@ def main() -> None:
         if args.ship:
             ship(name, folder, {views: result["top1_error"] for views, result in errors.items()})
     where = "--data $ZOO_SHARED_DATA/cifar10.zip"
-    text = (
-        f"```sh\nzoo train {where} --model resnet20 {TRAIN} --epochs {ROUNDS[0]} --out runs/cifar10/resnet20/round1\n"
+    commands = [
+        f"zoo train {where} --model resnet20 {TRAIN} --epochs {ROUNDS[0]} --out runs/cifar10/resnet20/round1",
         f"zoo train {where} --init-from runs/cifar10/resnet20/round1 {TRAIN} --epochs {ROUNDS[1]} "
-        "--out runs/cifar10/resnet20/round2\n"
-        f"zoo eval {where} --split test --weights runs/cifar10/resnet20/round2 --views shifts\n"
-        "```\n\n"
+        "--out runs/cifar10/resnet20/round2",
+    ][: args.rounds]
+    commands += [f"zoo eval {where} --split test --weights runs/cifar10/resnet20/round{args.rounds} --views shifts"]
+    text = (
+        "```sh\n" + "\n".join(commands) + "\n```\n\n"
         "Errors of a round's last weights on the 10,000 test pictures, which chose nothing. The paper looks at each "
         "picture once, after 164 epochs. *18 views* are the mean over the picture, moved by up to a pixel and "
         "mirrored. The pictures here are JPEGs with half of the colours' resolution, which the paper's are not:\n\n"
