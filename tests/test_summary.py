@@ -1,7 +1,11 @@
 """Where a training's time goes: what is measured inside a step, what workers tell, and the summary of both."""
 
 import json
+import os
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -30,6 +34,19 @@ def slowly(value):
 class Slow(keras.layers.Layer):
     def call(self, x):
         return slowly(x)
+
+    def compute_output_shape(self, shape):
+        return shape
+
+
+class Busy(keras.layers.Layer):
+    """The same values after much computing, which a thread is not free during, as it is while one sleeps."""
+
+    def call(self, x):
+        square = tf.eye(800) + 0 * tf.reduce_sum(x)
+        for _ in range(4):
+            square = square @ square
+        return x * square[0, 0]
 
     def compute_output_shape(self, shape):
         return shape
@@ -198,3 +215,15 @@ def test_workers_of_which_nothing_is_known():
     assert told.workers[0]["examples/s"] is None
     assert "not known" in told.notes[1]
     assert Recorder().summary().totals["mini-batches"] == 0
+
+
+def test_one_thread_tells_waiting_from_computing_too():
+    # TensorFlow takes what has no order between them in another one there.
+    code = "from test_summary import *; found = fitted(layer=Busy()).milliseconds; print(json.dumps(found))"
+    environment = os.environ | {"TF_NUM_INTEROP_THREADS": "1", "TF_NUM_INTRAOP_THREADS": "1"}
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=Path(__file__).parent, env=environment, capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stderr
+    found = json.loads(run.stdout.splitlines()[-1])
+    assert found["compute"] > 10 * found["input"]

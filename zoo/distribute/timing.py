@@ -172,6 +172,11 @@ class StepTimer:
                 return step(data)
             number = self._replica()
             begun = when(data)
+            # Nothing else makes TensorFlow ask for the time before it computes: with one thread it asks at the end.
+            with tf.control_dependencies([begun]):
+                data = tf.nest.map_structure(
+                    lambda part: tf.identity(part) if tf.is_tensor(part) else part, data, expand_composites=True
+                )
             logs = step(data)
             self._stamps[number].assign(tf.stack([begun, *self._marks.pop(number)]))
             return logs
