@@ -23,7 +23,7 @@ MODELS = ("resnet20", "plain20")
 # (warm restarts, Loshchilov and Hutter 2017), so that there are weights worth having after the first; that and a
 # stronger decay make up for some of the time that is missing.
 TRAIN = "--recipe cifar10 --schedule cosine --weight-decay 5e-4 --val-split test --val-every 5 --keep last"
-ROUNDS = (25, 125)  # epochs
+ROUNDS = (25, 95)  # epochs
 VIEWS = ("centre", "shifts")
 # He 2016: table 6, and read off figure 6 (left).
 PAPER = {"resnet20": "8.75", "plain20": "about 9.5"}
