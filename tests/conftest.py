@@ -5,6 +5,7 @@ import ctypes
 import gc
 import os
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -81,3 +82,12 @@ def _eagerly():
         yield
     finally:
         tf.config.run_functions_eagerly(False)
+
+
+@pytest.fixture(scope="session")
+def cifar10_zip():
+    """The archive of CIFAR-10 in class folders, where it is at hand."""
+    shared = os.environ.get("ZOO_SHARED_DATA")
+    if not shared or not (Path(shared) / "cifar10.zip").is_file():
+        pytest.skip("CIFAR-10 is not here: set ZOO_SHARED_DATA to the folder that holds cifar10.zip")
+    return Path(shared) / "cifar10.zip"

@@ -1,8 +1,6 @@
 """The CIFAR-10 classifiers that ship: as good on the 10,000 test pictures as their descriptions say."""
 
-import os
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,11 +10,8 @@ from zoo.datasets import load
 
 
 @pytest.fixture(scope="module")
-def pictures():
-    shared = os.environ.get("ZOO_SHARED_DATA")
-    if not shared or not (Path(shared) / "cifar10.zip").is_file():
-        pytest.skip("CIFAR-10 is not here: set ZOO_SHARED_DATA to the folder that holds cifar10.zip")
-    data = load(Path(shared) / "cifar10.zip", "test", task="classification")
+def pictures(cifar10_zip):
+    data = load(cifar10_zip, "test", task="classification")
     return np.stack([data.image(index) for index in range(len(data))]), np.asarray(data.labels), tuple(data.classes)
 
 

@@ -255,11 +255,8 @@ def test_a_part_of_a_data_set_keeps_all_classes(make):
     assert "'part': 2 images, 2 classes" in repr(part)
 
 
-def test_cifar10_is_whole():
-    shared = os.environ.get("ZOO_SHARED_DATA")
-    if not shared or not (Path(shared) / "cifar10.zip").is_file():
-        pytest.skip("CIFAR-10 is not here: set ZOO_SHARED_DATA to the folder that holds cifar10.zip")
-    source = open_classes(Path(shared) / "cifar10.zip")
+def test_cifar10_is_whole(cifar10_zip):
+    source = open_classes(cifar10_zip)
     assert source.splits == ("test", "train")
     for split, count in (("train", 50_000), ("test", 10_000)):
         data = source.load(split)
