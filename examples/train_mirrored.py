@@ -27,7 +27,7 @@ def main() -> None:
 
     # Before anything else uses TensorFlow.
     strategy = make_strategy("mirrored", devices=args.devices)
-    data = load(args.data, "train")
+    data = load(args.data, "train", task=zoo.info(args.model).task)
     keras.utils.set_random_seed(0)
     with strategy.scope():
         model = zoo.get(args.model, classes=data.classes)

@@ -23,7 +23,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/one"))
     args = parser.parse_args()
 
-    data = load(args.data, "train")
+    data = load(args.data, "train", task=zoo.info(args.model).task)
     keras.utils.set_random_seed(0)
     model = zoo.get(args.model, classes=data.classes)
     zoo.train(model, data, out=args.out, epochs=args.epochs, batch_size=args.batch, resume=True)

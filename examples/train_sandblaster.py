@@ -33,7 +33,7 @@ def main() -> None:
 
     # Before anything else uses TensorFlow. Only the chief comes back from here.
     strategy = None if args.threads else make_strategy("parameter_server", wait=args.wait)
-    data = load(args.data, "train")
+    data = load(args.data, "train", task=zoo.info(args.model).task)
     keras.utils.set_random_seed(0)
     # Outside the strategy's scope: its servers hold plain copies of the parameters.
     model = zoo.get(args.model, classes=data.classes)

@@ -37,7 +37,7 @@ class FakeDetector(keras.Model):
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         count = ops.sum(ops.cast(y["classes"] >= 0, "float32"), axis=1, keepdims=True)
-        return ops.mean(ops.square(y_pred - count / 10))
+        return ops.mean(ops.square(ops.cast(y_pred, "float32") - count / 10))
 
     def detect(self, x, score_threshold=None, batch_size=1):
         inputs, single = load_inputs(x)

@@ -12,6 +12,7 @@ from zoo import registry
 from zoo.cli.data import evaluation_data, train_and_val
 from zoo.cli.detect import _Item, _targets
 from zoo.cli.main import build_parser, main
+from zoo.cli.models import option_pair
 from zoo.weights_entry import WeightsEntry
 from zoo.weights_io import save_weights_file
 
@@ -182,9 +183,22 @@ def test_debug_shows_where_it_happened():
 
 def test_options_are_python_values_or_words():
     args = build_parser().parse_args(
-        ["detect", "x", "--option", "sides=(1, 2.5)", "--option", "norm=batch", "--option", "keep=None"]
+        [
+            "detect",
+            "x",
+            "--option",
+            "sides=(1, 2.5)",
+            "--option",
+            "norm=batch",
+            "--option",
+            "keep=None",
+            "--option",
+            "refine=false",
+        ]
     )
-    assert dict(args.option) == {"sides": (1, 2.5), "norm": "batch", "keep": None}
+    assert dict(args.option) == {"sides": (1, 2.5), "norm": "batch", "keep": None, "refine": False}
+    assert option_pair("refine=TRUE") == ("refine", True)
+    assert option_pair("bbox=none") == ("bbox", "none")
     with pytest.raises(SystemExit):
         build_parser().parse_args(["detect", "x", "--option", "sides"])
 

@@ -1,5 +1,7 @@
 """``zoo launch``: the log of all, restarts, and nothing left running, whoever is killed."""
 
+import errno
+import io
 import json
 import os
 import signal
@@ -13,6 +15,7 @@ import pytest
 from zoo.cli.main import main
 from zoo.distribute.cluster import ClusterError
 from zoo.distribute.launch import LaunchPlan, free_ports, runnable
+from zoo.distribute.merged_log import MergedLog
 
 # Says where its process is, then does what is asked of it. It starts a process of its own, as a shell does.
 WORKER = """
@@ -152,6 +155,47 @@ def test_with_parameter_servers_a_worker_is_restarted_alone(tmp_path, worker):
 def test_what_is_not_started_again(tmp_path, worker, line, options, expected, says):
     status, text = Started(tmp_path, ["--workers", "2", *options], worker(line)).end()
     assert (status, says in text) == (expected, True), text
+
+
+def test_a_replaced_worker_that_finds_nobody_is_no_mistake(tmp_path, worker):
+    """It died while the cluster started; alone it cannot meet the others any more, and says so with status 2."""
+    line = "time.sleep(300) if start < 2 or name != 'worker1' else sys.exit(2 if start == 2 else 0)"
+    line = f"sys.exit(0) if start == 2 and name == 'chief0' else None\n{line}"
+    started = Started(tmp_path, ["--workers", "2", "--ps", "1"], worker(line))
+    for name in ("chief0", "worker0", "ps0"):
+        started.pids(name)
+    os.kill(started.pids("worker1")[0], signal.SIGKILL)
+    status, text = started.end()
+    assert status == 0, text
+    assert "worker 1 was killed by SIGKILL; it is started again (restart 1 of 3)" in text
+    assert "worker 1 failed with status 2; all are started again (restart 2 of 3)" in text
+
+
+def test_workers_share_the_gpus_that_the_launcher_was_given(tmp_path, worker, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3, 5,7,MIG-a,9")
+    line = "print('sees', os.environ['CUDA_VISIBLE_DEVICES'], flush=True)"
+    status, text = Started(tmp_path, ["--workers", "2", "--gpus", "2"], worker(line)).end()
+    assert status == 0
+    assert "worker 0 | sees 3,5\n" in text
+    assert "worker 1 | sees 7,MIG-a\n" in text
+    with pytest.raises(ClusterError, match=r"3 workers of 2 GPUs each, but CUDA_VISIBLE_DEVICES names 5: 3,5,7,MIG-a"):
+        LaunchPlan(("true",), workers=3, gpus=2)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    assert LaunchPlan(("true",), workers=3, gpus=2).devices == list("012345")
+
+
+def test_a_full_disk_ends_the_log_and_not_the_training(tmp_path):
+    log = MergedLog(8, tmp_path / "all.log")
+
+    class Full(io.BytesIO):
+        def write(self, data):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    good = io.BytesIO()
+    log._streams[:] = [Full(), good]
+    for line in ("one", "two"):
+        log.say("launch", line)
+    assert good.getvalue().splitlines() == [b"launch   | one", b"launch   | two"]
 
 
 def test_a_command_that_is_not_there(tmp_path):

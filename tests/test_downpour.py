@@ -18,7 +18,7 @@ from zoo.datasets.class_batches import ClassBatches, CropFlip
 from zoo.distribute.downpour import steps_in, train_downpour
 from zoo.distribute.downpour_data import ReadAhead, names_of, numbered, unit_of
 from zoo.distribute.downpour_rules import Rule
-from zoo.distribute.downpour_run import fit_downpour, length_of
+from zoo.distribute.downpour_run import fit_downpour, length_of, rows_between
 
 
 @pytest.fixture(scope="module")
@@ -116,6 +116,17 @@ def test_every_mini_batch_comes_once_an_epoch_in_another_order():
     assert all(sorted(epoch) == list(range(7)) for epoch in epochs)
     assert epochs[0] != epochs[1]
     assert epochs[0] != [unit_of(place, 7, seed=2) for place in range(7)]
+
+
+def test_rows_are_counted_as_they_were_written():
+    """25 batches an epoch, two at a time: rows after 26, 50, 76 and 100, by hand; and five at a time after 25, 50."""
+    for done, rows in ((26, 1), (50, 2), (76, 3), (100, 4)):
+        assert rows_between(0, done, every=25, together=2) == rows
+        assert rows_between(done, 100, every=25, together=2) == 4 - rows
+    assert rows_between(25, 75, every=25, together=5) == 2
+    # More at a time than an epoch has: 60 after the first row, 120 after the second.
+    assert [rows_between(0, done, every=25, together=60) for done in (60, 120)] == [1, 2]
+    assert rows_between(30, 30, every=25, together=2) == 0
 
 
 def test_a_picture_is_cropped_otherwise_in_each_epoch():

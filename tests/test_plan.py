@@ -254,6 +254,7 @@ def test_the_command_prints_and_writes_what_was_estimated(capsys, tmp_path):
     assert record["link"] == {"bytes_per_s": 1e9, "latency_s": 5e-5, "overlap": 0.0}
     assert main([*words, "--strategy", "parameter_server", "--servers", "2", "--devices", "4"]) == 0
     assert "staleness" in capsys.readouterr().out
+    assert main([*words, "--train-from", "all", "--devices", "1"]) == 0  # as in `zoo train`
     assert main([*words, "--servers", "2"]) == 2
     assert "--servers: with --strategy parameter_server only" in capsys.readouterr().err
 

@@ -13,7 +13,8 @@ from zoo.datasets.class_records import ClassificationDataset
 from zoo.datasets.records import DetectionDataset, Sample
 from zoo.training.same_data import data_digest
 
-NONE = dict.fromkeys(("split", "val_split", "images", "classes", "proposals", "most_proposals", "stage"))
+NAMES = ("split", "val_split", "images", "classes", "proposals", "most_proposals", "stage")
+NONE = {**dict.fromkeys((*NAMES, "model", "weights", "init_from")), "option": []}
 
 
 def options(out, **given):
@@ -49,6 +50,25 @@ def test_a_training_that_is_there_keeps_its_options(tmp_path):
     (tmp_path / "checkpoint.weights.h5").touch()
     remember(options(tmp_path, split="val"))
     assert json.loads((tmp_path / OPTIONS).read_text())["split"] == "trainval"
+
+
+@pytest.mark.parametrize("checkpoint", ["downpour.npz", "sandblaster.npz"])
+def test_on_parameter_servers_the_model_is_as_it_was(tmp_path, capsys, checkpoint):
+    """Their checkpoints do not say how it was built; others' do."""
+    given = {"model": "net", "init_from": "imagenet", "option": [("sides", (1, 2)), ("short", 480)], "split": "train"}
+    remember(options(tmp_path, **given))
+    recall(other := options(tmp_path))
+    assert (other.model, other.option, other.split) == (None, [], "train")
+    (tmp_path / checkpoint).touch()
+    capsys.readouterr()
+    recall(same := options(tmp_path))
+    assert (same.model, same.init_from, dict(same.option)) == ("net", "imagenet", {"sides": (1, 2), "short": 480})
+    shown = capsys.readouterr().out
+    assert "--model net --init-from imagenet --option sides=[1, 2] --option short=480" in shown
+    recall(changed := options(tmp_path, weights="else", option=[("short", 500)]))
+    assert (changed.init_from, changed.weights, changed.option) == (None, "else", [("short", 500)])
+    remember(options(tmp_path, model="other"))
+    assert json.loads((tmp_path / OPTIONS).read_text())["model"] == "net"
 
 
 def test_a_run_says_which_proposals_are_its_own(tmp_path):

@@ -95,6 +95,29 @@ def test_a_training_is_done_once_and_only_if_it_is_the_same(study, tmp_path, cap
     assert not {"--lr", "--steps", "--option"} & set(ran[5])
 
 
+def test_machines_are_made_once_and_their_time_is_kept(study, reproducing, tmp_path, monkeypatch):
+    clock = iter((100.0, 7300.0))
+    monkeypatch.setattr(reproducing.time, "monotonic", lambda: next(clock))
+    for _ in range(2):
+        folder = study.machines(tmp_path / "one")
+        assert reproducing.fitting_seconds(folder) == 7200.0
+    assert [words[0] for words in study.args.ran].count("svm") == 1
+
+
+@pytest.mark.parametrize(
+    ("recipe", "length"), [("voc07-joint", "--steps 9"), ("voc07-alternating", "--alternating 9 4")]
+)
+def test_a_short_training_of_faster_rcnn_is_not_taken_for_the_papers(study, reproducing, recipe, length):
+    faster = importlib.import_module("faster_rcnn")
+    study.args.recipe, study.args.steps = recipe, 9
+    run = faster.trained(study)
+    assert length in " ".join(study.args.ran[-1])
+    assert faster.trained(study) == run
+    study.args.steps = None
+    with pytest.raises(SystemExit, match="was trained otherwise"):
+        faster.trained(study)
+
+
 def test_boxes_that_are_there_are_told_of_once(study, reproducing):
     study.proposals()
     later = reproducing.Study("table1", study.args)

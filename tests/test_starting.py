@@ -1,5 +1,7 @@
 """What ``zoo train`` starts with: other weights, or the checkpoint of a training that was broken off."""
 
+from pathlib import Path
+
 import fakes
 import keras
 import numpy as np
@@ -8,6 +10,9 @@ import pytest
 import zoo
 from zoo import registry
 from zoo.cli.main import main
+from zoo.cli.remembered import OPTIONS
+from zoo.cli.starting import Start, tell_frozen
+from zoo.distribute.replicas import Replicas
 from zoo.training.fit import Recipe, train
 from zoo.weights_error import WeightsError
 from zoo.weights_io import read_meta, save_weights_file, weight_names
@@ -79,6 +84,9 @@ def test_a_resumed_training_needs_no_options_and_ignores_the_start(tmp_path, cap
     assert (status, "is of fake_net; resume that" in shown.err) == (2, True)
     status, shown = command(capsys, *settings, "--option", "width=9", "--out", "parts", "--resume")
     assert (status, "width=9 contradicts the weights" in shown.err) == (2, True)
+    # One that changes no shape, and was left at its default.
+    status, shown = command(capsys, *settings, "--option", "colours=bgr", "--out", "parts", "--epochs", 5, "--resume")
+    assert (status, "other options of fake_net: colours 'rgb' then, 'bgr' now" in shown.err) == (2, True), shown.err
 
 
 def test_options_that_change_no_shape_are_compared_too(tmp_path):
@@ -103,6 +111,34 @@ def test_alternating_is_for_faster_rcnn_and_has_its_own_lengths(capsys):
     ):
         status, shown = command(capsys, "--model", "fake_net", "--out", "x", *arguments)
         assert (status, message in shown.err) == (2, True), shown.err
+
+
+def test_another_kind_of_training_is_not_replaced(tmp_path, capsys):
+    (tmp_path / "alternating.json").write_text("{}")
+    model = zoo.get("fake_net", classes=zoo.datasets.load("digits:6", "train").classes)
+    for name in ("start.weights.h5", "model.weights.h5"):
+        save_weights_file(model, tmp_path / name, meta=model.zoo_meta)
+    before = (tmp_path / "model.weights.h5").read_bytes()
+    for words in (("--resume",), ("--model", "fake_net")):
+        status, shown = command(capsys, *words, "--out", tmp_path, "--steps", 1)
+        assert (status, "holds a training of another kind, an alternating one" in shown.err) == (2, True), shown.err
+    assert (tmp_path / "model.weights.h5").read_bytes() == before
+
+
+def test_only_the_first_worker_remembers(monkeypatch, capsys):
+    for chief in (True, False):
+        monkeypatch.setattr(Replicas, "is_chief", chief)
+        assert command(capsys, "--model", "fake_net", "--out", str(chief), "--steps", 1)[0] == 0
+        assert Path(str(chief), OPTIONS).is_file() == chief
+
+
+def test_what_is_frozen_is_told_only_if_anything_is(capsys):
+    """The papers freeze nothing of a network that they do not have."""
+    start = Start("fake_net", None)
+    conv = [keras.layers.Conv2D(1, 1, name=name) for name in ("conv1", "conv2", "conv5")]
+    for layers, told in (([keras.layers.Dense(1, name="stem")], False), (conv, True)):
+        tell_frozen(start, "paper", keras.Sequential(layers))
+        assert ("of what it freezes are random" in capsys.readouterr().err) == told
 
 
 def test_recipes_of_others_are_refused_and_random_layers_not_frozen_silently(capsys):

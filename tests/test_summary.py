@@ -16,7 +16,7 @@ from test_train_classifier import data as colours
 import zoo
 from zoo.distribute.replicas import Replicas
 from zoo.distribute.summary import SUMMARY, Summary, fit_summary
-from zoo.distribute.summary_servers import Recorder
+from zoo.distribute.summary_servers import Recorder, summarise
 from zoo.distribute.timing import StepTimer, StepTimes
 from zoo.distribute.timing_log import EpochTimes
 
@@ -215,6 +215,13 @@ def test_workers_of_which_nothing_is_known():
     assert told.workers[0]["examples/s"] is None
     assert "not known" in told.notes[1]
     assert Recorder().summary().totals["mini-batches"] == 0
+
+
+def test_a_run_in_which_nothing_was_done_leaves_the_summary_of_the_one_before(tmp_path):
+    (tmp_path / "summary.json").write_text("before")
+    said = []
+    summarise(Recorder(), tmp_path, said.append)
+    assert ((tmp_path / "summary.json").read_text(), said) == ("before", [])
 
 
 def test_one_thread_tells_waiting_from_computing_too():

@@ -4,7 +4,7 @@ A model is one decorated function in any module of ``zoo/backbones`` or ``zoo/de
 lists it::
 
     @register(task="detection", paper="Ren 2015", summary="Faster R-CNN on AlexNet.", params=12_345_678)
-    def faster_rcnn_alexnet(classes=None, *, anchor_sides=(128, 256, 512)):
+    def faster_rcnn_alexnet(classes=None, *, anchor_sizes=(128, 256, 512)):
         ...
         return FasterRCNN(...)
 """

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
+FITTING = "fitting.json"  # in the folder of machines
 METHODS = ("selective-fast", "selective-quality", "edge-boxes", "dense")
 HOW_TO_GET_VOC = (
     "give --data VOCdevkit/VOC2007; `zoo data get voc2007 --to data` makes data/VOCdevkit, and `zoo data get voc2012 "
@@ -139,6 +140,12 @@ class Study:
         words += [] if steps is None else ["--steps", steps]
         words += self._sizes(more)
         words += ["--proposals", boxes or self.proposals(), *more, "--out", run, "--no-tensorboard", "--quiet"]
+        return self.train_once(run, words)
+
+    def train_once(self, run: Path, words: Sequence[object]) -> Path:
+        """Run a ``zoo train`` that leaves ``run``, which goes on if it was broken off; it is not done twice."""
+        from zoo.training.kinds import kinds_in
+
         done = run / "model.json"
         if done.is_file():
             self._note(words, "done before")
@@ -146,18 +153,25 @@ class Study:
             if then.removesuffix(" --resume") != now:
                 raise SystemExit(f"{run} was trained otherwise:\n  {then}\nnot\n  {now}\ngive another --out")
         else:
-            self.zoo(*words, *(["--resume"] if (run / "checkpoint.weights.h5").is_file() else []))
+            self.zoo(*words, *(["--resume"] if kinds_in(run) else []))
         return run
 
     def machines(self, run: Path, *more: object) -> Path:
-        """The run with support vector machines for its softmax (``zoo svm``), in a folder beside it."""
+        """The run with support vector machines for its softmax (``zoo svm``), in a folder beside it.
+
+        It also holds how long that took: `fitting_seconds`.
+        """
+        from zoo.files import save_json
+
         folder = run.with_name(f"{run.name}-svm")
         words = ["svm", "--data", self.args.data, "--split", "trainval", "--weights", run, *more]
         words += ["--proposals", self.proposals(), "--out", folder]
-        if (folder / "model.json").is_file():
+        if (folder / FITTING).is_file():
             self._note(words, "done before")
         else:
+            begun = time.monotonic()
             self.zoo(*words)
+            save_json({"seconds": round(time.monotonic() - begun, 1)}, folder / FITTING)
         return folder
 
     def measure(
@@ -325,3 +339,8 @@ def training_seconds(run: Path) -> float:
     header, *lines = (run / "history.csv").read_text().splitlines()
     column = header.split(",").index("seconds")
     return sum(float(line.split(",")[column]) for line in lines)
+
+
+def fitting_seconds(folder: Path) -> float:
+    """Seconds that `Study.machines` took, in this run of the script or an earlier one."""
+    return json.loads((folder / FITTING).read_text())["seconds"]

@@ -4,11 +4,9 @@ python examples/reproduce/table4.py --data VOCdevkit/VOC2007 --others rcnn_caffe
 ZOO_SHARED_DATA=DATA python examples/reproduce/table4.py --small --write
 """
 
-import time
-
 import keras
 import numpy as np
-from reproducing import Study, arguments, points, seconds, table, training_seconds
+from reproducing import Study, arguments, fitting_seconds, points, seconds, table, training_seconds
 
 import zoo
 
@@ -66,9 +64,8 @@ def trained(study: Study, model: str) -> tuple[object, ...]:
 def other(study: Study, model: str) -> tuple[object, ...]:
     """An R-CNN or SPPnet: trained, then its machines and its regression of boxes; the test is timed in ``zoo eval``."""
     run = study.train(model, model=model, recipe=None)
-    begun = time.monotonic()
     fitted = study.machines(run, "--fit", "svms", "boxes")
-    hours = (training_seconds(run) + time.monotonic() - begun) / 3600
+    hours = (training_seconds(run) + fitting_seconds(fitted)) / 3600
     score = study.measure(fitted)
     return model, f"{hours:.2f}", f"{score['seconds'] / score['images']:.3f}", "-", points(score["map"]), "-", ""
 

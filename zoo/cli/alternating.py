@@ -75,11 +75,11 @@ def train_by_turns(
     plan = replace(plan, rpn=overridden(plan.rpn, args), fast=overridden(plan.fast, args))
     if args.alternating is not None:
         plan = replace(plan, rpn_steps=args.alternating[0], fast_steps=args.alternating[1])
-    tell_frozen(start, plan.rpn.train_from)
     import keras
 
     keras.utils.set_random_seed(args.seed)
     model = start.build(data.classes, dict(args.option))
+    tell_frozen(start, plan.rpn.train_from, model)
     say(f"Model: {describe(model)}")
     say(f"Data: {len(data)} pictures to train, {0 if val is None else len(val)} to validate")
     train_alternating(

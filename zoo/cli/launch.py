@@ -20,7 +20,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--workers", type=int, default=2, metavar="N", help="worker processes (2)")
     parser.add_argument("--ps", type=int, default=0, metavar="N", help="parameter servers, and a chief with them (0)")
     parser.add_argument("--restarts", type=int, default=3, metavar="N", help="how often to start again (3)")
-    parser.add_argument("--gpus", type=int, default=0, metavar="N", help="GPUs of each worker, numbered in order")
+    parser.add_argument("--gpus", type=int, default=0, metavar="N", help="GPUs of each worker, in order")
     parser.add_argument("--grace", type=float, default=10.0, metavar="S", help="seconds to end by themselves (10)")
     parser.add_argument("--log", type=Path, metavar="FILE", help="append the log of all to this file too")
     parser.add_argument("words", nargs=argparse.REMAINDER, metavar="COMMAND", help="after --, what each process runs")

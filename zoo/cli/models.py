@@ -39,7 +39,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         help="weights that `zoo info` shows, a run folder of `zoo train`, a .weights.h5 or .keras file, or a published "
         "file of any layout that `zoo convert --help` lists",
     )
-    add_option(parser, "an option of the model as a Python value, such as 'anchor_sides=(24, 48, 96)'; may be repeated")
+    add_option(parser, "an option of the model as a Python value, such as 'anchor_sizes=(24, 48, 96)'; may be repeated")
 
 
 def add_weights_options(parser: argparse.ArgumentParser) -> None:
@@ -84,14 +84,15 @@ def describe(model: keras.Model) -> str:
 
 
 def option_pair(text: str) -> tuple[str, Any]:
-    """NAME=VALUE of the command line; what is no Python value is a word."""
+    """NAME=VALUE of the command line; what is no Python value is a word, except true and false."""
     name, equals, value = text.partition("=")
     if not equals or not name.isidentifier():
         raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
     try:
         return name, ast.literal_eval(value)
     except (ValueError, SyntaxError):
-        return name, value  # a bare word is a string
+        # As shells and JSON spell them; as a word, "false" would count as true.
+        return name, {"true": True, "false": False}.get(value.lower(), value)
 
 
 def _list(args: argparse.Namespace) -> int:

@@ -28,7 +28,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("--model", metavar="NAME", required=True, help="a name that `zoo list` shows")
     add_option(parser, "an option of the model as a Python value; may be repeated")
-    parser.add_argument("--train-from", metavar="LAYER", help="freeze all layers before this one, as in `zoo train`")
+    parser.add_argument("--train-from", metavar="LAYER", help="freeze all layers before this one, or train all")
     parser.add_argument(
         "--size", type=int, nargs=2, metavar=("H", "W"), help="height and width of the pictures (the model's own)"
     )
@@ -76,7 +76,7 @@ def _plan(args: argparse.Namespace) -> int:
     _check_options(args)
     link = Link.of_gigabits(args.bandwidth, args.latency, args.overlap or 0.0)
     model = zoo.get(args.model, **dict(args.option))
-    if args.train_from is not None:
+    if args.train_from not in (None, "all"):
         from zoo.training.freeze import freeze_before
 
         freeze_before(model, args.train_from)

@@ -12,8 +12,10 @@ from zoo.files import save_json
 OPTIONS = "options.json"
 # What a training that goes on takes as it was, if it is not told anew; the rest of the settings is in the checkpoint.
 _TAKEN = ("split", "val_split", "images", "classes", "proposals", "most_proposals", "stage")
+# What the checkpoints of trainings on parameter servers do not hold: the model is built as it was at the start.
+_START = ("model", "weights", "init_from", "option")
 _SAME = ("precision",)
-_PATHS = ("images", "proposals")
+_PATHS = ("images", "proposals", "weights", "init_from")
 
 
 def remember(args: argparse.Namespace) -> None:
@@ -21,12 +23,11 @@ def remember(args: argparse.Namespace) -> None:
 
     Those of a training that is there already stay.
     """
-    from zoo.training.fit import CHECKPOINT
-    from zoo.training.four_steps import SETTINGS
+    from zoo.training.kinds import kinds_in
 
-    if any((args.out / name).is_file() for name in (CHECKPOINT, SETTINGS)):
+    if kinds_in(args.out):
         return
-    values = {name: getattr(args, name) for name in (*_TAKEN, *_SAME)}
+    values = {name: getattr(args, name) for name in (*_TAKEN, *_SAME, *_START)}
     for name in _PATHS:
         if values[name] is not None and Path(values[name]).exists():
             values[name] = str(Path(values[name]).resolve())
@@ -34,11 +35,13 @@ def remember(args: argparse.Namespace) -> None:
 
 
 def recall(args: argparse.Namespace) -> None:
-    """With ``--resume``, set what is not given to what the training was started with.
+    """With ``--resume``, set what is not given to what the training was started with; before `find_start`.
 
     Raises:
         ValueError: the precision is another one; the checkpoint does not hold it.
     """
+    from zoo.training.kinds import DOWNPOUR, SANDBLASTER, kinds_in
+
     stored = _stored(args.out) if args.resume else {}
     for name in _SAME:
         if name in stored and getattr(args, name) != stored[name]:
@@ -46,12 +49,14 @@ def recall(args: argparse.Namespace) -> None:
                 f"--{name} {getattr(args, name)}: the training in {args.out} was started with {stored[name]}; resume "
                 "with the same, or choose another folder"
             )
-    taken = {name: stored[name] for name in _TAKEN if getattr(args, name) is None and stored.get(name) is not None}
+    names = (*_TAKEN, *(_START if {DOWNPOUR, SANDBLASTER} & set(kinds_in(args.out)) else ()))
+    if args.weights is not None or args.init_from is not None:
+        names = tuple(name for name in names if name not in ("weights", "init_from"))
+    taken = {name: stored[name] for name in names if getattr(args, name) in (None, []) and stored.get(name)}
     for name, value in taken.items():
-        setattr(args, name, tuple(value) if isinstance(value, list) else value)
+        setattr(args, name, _tuples(value))
     if taken:
-        words = [f"--{name.replace('_', '-')} {_shown(value)}" for name, value in taken.items()]
-        say(f"As at the start: {' '.join(words)}")
+        say(f"As at the start: {' '.join(_words(name, value) for name, value in taken.items())}")
 
 
 def take_proposals(args: argparse.Namespace, run: str | None) -> None:
@@ -75,5 +80,12 @@ def _stored(folder: Path) -> dict[str, object]:
     return found
 
 
-def _shown(value: object) -> str:
-    return ",".join(value) if isinstance(value, list) else str(value)
+def _tuples(value: object) -> object:
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+
+
+def _words(name: str, value: object) -> str:
+    """As one would type it."""
+    if name == "option":
+        return " ".join(f"--option {key}={chosen!r}" for key, chosen in value)
+    return f"--{name.replace('_', '-')} {','.join(value) if isinstance(value, list) else value}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,7 +36,8 @@ class Start:
         if not self.resumed:
             return zoo.get(self.model, self.weights, classes, **options)
         made = zoo.get(self.model, self.weights, **options)
-        made.zoo_meta = read_meta(self.weights)  # which tells what it was started from
+        # The file tells what it was started from; options are those that it was built with now, to be compared.
+        made.zoo_meta = replace(read_meta(self.weights), options=made.zoo_meta.options)
         return made
 
 
@@ -82,11 +83,13 @@ def find_start(args: argparse.Namespace) -> Start:
     return Start(name, weights)
 
 
-def tell_frozen(start: Start, train_from: str | None) -> None:
-    """Warn where layers are frozen that have never been trained."""
+def tell_frozen(start: Start, train_from: str | None, model: keras.Model) -> None:
+    """Warn where layers of ``model``, which ``start`` has built, are frozen that have never been trained."""
+    from zoo.training.freeze import PAPER, paper_start
+
     if start.weights is not None:
         return
-    if train_from is not None:
+    if train_from is not None and (train_from != PAPER or paper_start(model) is not None):
         warn(
             f"note: train_from={train_from!r}: the weights of what it freezes are random; start from trained ones with "
             "--init-from, or train all with --train-from all"

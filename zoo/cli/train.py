@@ -136,11 +136,12 @@ def _train(args: argparse.Namespace) -> int:
     import keras
 
     import zoo
+    from zoo.distribute.replicas import Replicas
     from zoo.training.box_statistics import measures_boxes
     from zoo.training.fit import train
 
-    start = find_start(args)
     recall(args)
+    start = find_start(args)
     _tell_slow(args.precision)
     if alternates(args):
         parts = _detection_batches(args)
@@ -150,7 +151,6 @@ def _train(args: argparse.Namespace) -> int:
     task = zoo.info(start.model).task
     detector = task == "detection"
     recipe, batch, length = chosen_recipe(args, start.model, task)
-    tell_frozen(start, recipe.train_from)
     if detector:
         data, val, make_batches = _detection_batches(args)
     else:
@@ -160,6 +160,7 @@ def _train(args: argparse.Namespace) -> int:
     with _precision(args.precision), model_scope(strategy):
         model = start.build(classes, dict(args.option))
         choose_stage(model, args.stage)
+    tell_frozen(start, recipe.train_from, model)
     if not detector:
         batches = _class_batches(args, model.input_shape[1] or 224, data, batch)
     elif wants_proposals(args, model):
@@ -168,7 +169,8 @@ def _train(args: argparse.Namespace) -> int:
     else:
         batches = make_batches(data, batch, args.seed)
     recipe = scaled(recipe, args, batches.batch_size, batches.steps_per_epoch)
-    remember(args)
+    if Replicas(model).is_chief:  # several workers may share the folder
+        remember(args)
     say(f"Model: {describe(model)}")
     say(f"Data: {len(data)} pictures to train, {0 if val is None else len(val)} to validate")
     say(f"Classes: {', '.join(classes[:40])}{' ...' if len(classes) > 40 else ''}")

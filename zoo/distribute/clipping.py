@@ -14,6 +14,8 @@ def clip_summed_gradients(optimizer: keras.optimizers.Optimizer) -> None:
     through ``global_clipnorm``. The loss is divided by the number of replicas, so that the sum is the gradient of the
     global batch's mean loss, which is what one device clips.
     """
+    # With float16 Keras wraps the optimizer in one that scales the loss; the one inside clips.
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
     if not (optimizer.clipnorm or optimizer.global_clipnorm or optimizer.clipvalue):
         return
     clip, add_up = optimizer._clip_gradients, optimizer._all_reduce_sum_gradients

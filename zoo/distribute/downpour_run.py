@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -11,6 +10,7 @@ from zoo.distribute.downpour import DownpourRow, steps_in, train_downpour
 from zoo.distribute.downpour_rules import Rule
 from zoo.distribute.run_folder import RunFolder
 from zoo.distribute.summary_servers import Recorder, summarise
+from zoo.training.kinds import DOWNPOUR
 from zoo.training.recipe import Recipe
 from zoo.training.schedule import WarmupDecay
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from zoo.distribute.observer import Observer
     from zoo.training.tasks import TrainData, ValData
 
-CHECKPOINT = "downpour.npz"
+CHECKPOINT = DOWNPOUR
 
 
 def fit_downpour(
@@ -104,8 +104,10 @@ def fit_downpour(
     done = steps_in(folder.checkpoint) if folder.resumes else 0
     if folder.resumes:
         say(f"Going on from {folder.checkpoint}: {done} of {total} steps are done; what came after them is lost")
-    last = math.ceil(total / every)
-    folder.open(min(math.ceil(done / every), last), last, rate)
+    together = max(n_push, n_fetch)
+    rows = rows_between(0, done, every, together)
+    last = rows + rows_between(done, total, every, together)
+    folder.open(rows, last, rate)
 
     def report(row: DownpourRow) -> None:
         logs = folder.add({"loss": row.loss, "staleness": row.staleness}, row.steps)
@@ -133,6 +135,19 @@ def fit_downpour(
     )
     folder.close()
     summarise(observer, folder.out, say)
+    return rows
+
+
+def rows_between(done: int, end: int, every: int, together: int) -> int:
+    """Rows of the log from ``done`` mini-batches to ``end``: one for each epoch, which ends with a whole fetch or push.
+
+    >>> rows_between(0, 50, every=25, together=2), rows_between(26, 50, every=25, together=2)
+    (2, 1)
+    """
+    rows = 0
+    while done < end:
+        left = min(done - done % every + every, end) - done
+        done, rows = done + -(-left // together) * together, rows + 1
     return rows
 
 

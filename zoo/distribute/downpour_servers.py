@@ -62,7 +62,7 @@ class DownpourServers:
             if place % self.n_fetch == 0:
                 with tf.control_dependencies([clock]):
                     values, state = self.servers.read()
-                    squares = [tf.convert_to_tensor(each) for each in self.squares]
+                    squares = [tf.convert_to_tensor(each) for each in self.squares] if self.n_fetch > 1 else []
                     fetched, own = tf.convert_to_tensor(self.counter), 0
                 clock, before = when([*values, *state, *squares, fetched]), clock
                 spent["fetch"] += clock - before
@@ -78,10 +78,13 @@ class DownpourServers:
             squares = [old + each * each for old, each in zip(squares, gradients, strict=True)] if squares else []
             clock, before = when([*gradients, *moved, loss]), clock
             spent["compute"] += clock - before
-            values = [
-                value - self.rule.step(each, square, tf.cast(rate * factor, value.dtype))
-                for value, each, square, factor in zip(values, gradients, squares or values, self.rates, strict=True)
-            ]
+            if self.n_fetch > 1:  # until it fetches again, a worker goes on from its own step
+                values = [
+                    value - self.rule.step(each, square, tf.cast(rate * factor, value.dtype))
+                    for value, each, square, factor in zip(
+                        values, gradients, squares or values, self.rates, strict=True
+                    )
+                ]
             if (place + 1) % self.n_push == 0:
                 # Not sooner: what does not depend on the gradients would be read at the very beginning.
                 with tf.control_dependencies([clock]):

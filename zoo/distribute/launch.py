@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import signal
 import socket
@@ -34,7 +35,8 @@ class LaunchPlan:
         workers: how many.
         ps: parameter servers; with them there is also a chief, which coordinates.
         restarts: how often something may be restarted.
-        gpus: of each worker, numbered in order; 0 leaves it to the command. A chief and parameter servers get none.
+        gpus: of each worker, in the order of ``CUDA_VISIBLE_DEVICES`` if that is set, else of their numbers; 0 leaves
+            it to the command. A chief and parameter servers get none.
         grace: seconds that processes have to end by themselves.
         log: file that the merged log is appended to, besides standard output.
     """
@@ -54,6 +56,19 @@ class LaunchPlan:
         for name, least in (("workers", 1), ("ps", 0), ("restarts", 0), ("gpus", 0)):
             if getattr(self, name) < least:
                 raise ClusterError(f"{name} is at least {least}, not {getattr(self, name)}")
+        if len(self.devices) < self.workers * self.gpus:
+            raise ClusterError(
+                f"{self.workers} workers of {self.gpus} GPUs each, but CUDA_VISIBLE_DEVICES names "
+                f"{len(self.devices)}: {','.join(self.devices) or 'none'}; take fewer, or name more there"
+            )
+
+    @property
+    def devices(self) -> list[str]:
+        """The GPUs to share out, as CUDA names them: those that the launcher itself was given, or the first ones."""
+        given = os.environ.get("CUDA_VISIBLE_DEVICES")
+        if given is None:
+            return [str(number) for number in range(self.workers * self.gpus)]
+        return [name.strip() for name in given.split(",") if name.strip()]
 
     @property
     def names(self) -> list[tuple[str, int]]:
@@ -111,6 +126,7 @@ class _Launch:
         self.plan, self.log, self.children, self.signals = plan, log, children, signals
         self.running: dict[tuple[str, int], Child] = {}
         self.restarts = 0
+        self.replaced: set[tuple[str, int]] = set()  # workers that were started again alone
         self.jobs: dict[str, tuple[str, ...]] = {}
 
     def run(self) -> int:
@@ -138,9 +154,12 @@ class _Launch:
         task, code = min(failed.items(), key=lambda item: item[1] > 0)
         name = f"{task[0]} {task[1]}"
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"failed with status {code}"
-        alone = bool(self.plan.ps) and task[0] == "worker"
-        if code in (_MISTAKE, CANNOT_START) or self.restarts >= self.plan.restarts:
-            why = "a mistake in the command" if code in (_MISTAKE, CANNOT_START) else "no restart is left"
+        mistake = code in (_MISTAKE, CANNOT_START)
+        # A worker that died while the cluster was starting finds nobody when it is started again, and says the same.
+        lost = mistake and task in self.replaced
+        alone = bool(self.plan.ps) and task[0] == "worker" and not lost
+        if (mistake and not lost) or self.restarts >= self.plan.restarts:
+            why = "a mistake in the command" if mistake and not lost else "no restart is left"
             self._say(f"{name} {how}: {why}{self._after_restarts()}; ending the others")
             self.children.end(list(self.running.values()), self.plan.grace)
             return 128 - code if code < 0 else code
@@ -149,6 +168,7 @@ class _Launch:
         self._say(f"{name} {how}; {what} started again (restart {self.restarts} of {self.plan.restarts})")
         if alone:
             self.children.end([self.running[task]], self.plan.grace)
+            self.replaced.add(task)
             self._start(*task)
         else:
             self.children.end(list(self.running.values()), self.plan.grace)
@@ -161,6 +181,7 @@ class _Launch:
         for job, _ in self.plan.names:
             jobs[job] = (*jobs.get(job, ()), next(addresses))
         self.jobs = jobs
+        self.replaced.clear()
         self._say(f"cluster {json.dumps(jobs)}")
         for task in self.plan.names:
             self._start(*task)
@@ -168,9 +189,8 @@ class _Launch:
     def _start(self, job: str, index: int) -> None:
         environment = {"TF_CONFIG": Cluster(self.jobs, job, index).tf_config()}
         if self.plan.gpus:
-            first = index * self.plan.gpus
-            numbers = range(first, first + self.plan.gpus) if job == "worker" else ()
-            environment["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, numbers))
+            mine = slice(index * self.plan.gpus, (index + 1) * self.plan.gpus)
+            environment["CUDA_VISIBLE_DEVICES"] = ",".join(self.plan.devices[mine] if job == "worker" else ())
         command = runnable(self.plan.command, resume=self.restarts > 0)
         self.running[job, index] = self.children.start(f"{job} {index}", command, environment)
 

@@ -61,5 +61,5 @@ class MergedLog:
                 try:
                     stream.write(line)
                     stream.flush()
-                except (BrokenPipeError, ValueError):  # nobody looks any more: the training goes on
+                except (OSError, ValueError):  # nobody looks any more, or the disk is full: the training goes on
                     self._streams.remove(stream)

@@ -12,9 +12,11 @@ import keras
 from zoo.datasets.pipeline import Batches
 from zoo.datasets.proposals_choice import check_proposals
 from zoo.training.box_statistics import measure_boxes
+from zoo.training.checkpoint import all_options
 from zoo.training.fit import BEST, save_result
 from zoo.training.freeze import freeze_before
 from zoo.training.history import HistoryLog, read_csv
+from zoo.training.kinds import check_kind
 from zoo.training.same_data import data_digest
 from zoo.training.tasks import TrainData, ValData, as_batches, judging_metric, make_task
 from zoo.weights_io import WeightsMeta, read_meta
@@ -77,6 +79,7 @@ class RunFolder:
         self.model, self.val_data, self.out, self.keep = model, val_data, Path(out), keep
         self.checkpoint, self.tensorboard, self.val_every = self.out / checkpoint, tensorboard, val_every
         self.batches: Batches | ClassBatches = as_batches(model, train_data, batch_size, seed)
+        check_kind(self.out, checkpoint)
         self.resumes = resume and self.checkpoint.is_file()
         if self.checkpoint.is_file() and not resume:
             raise ValueError(f"{out} holds a training already ({checkpoint}); resume it, or choose another folder")
@@ -90,6 +93,8 @@ class RunFolder:
         own = {"batch_size": self.batches.batch_size, "images": len(self.batches.source), "train_from": train_from}
         own |= {"data": data_digest(self.batches.source), "metric": self.metric, "stage": getattr(model, "stage", None)}
         own["val_data"] = None if val_data is None else data_digest(val_data)
+        if self.meta.model:
+            own |= {"model": self.meta.model, "options": all_options(self.meta)}  # many of which change no shape
         self.settings: dict[str, Any] = {**own, "seed": seed, **self.batches.settings}
         if proposals is not None:
             measure_boxes(model, self.batches)  # when it goes on, too: a checkpoint holds what training changes
@@ -119,6 +124,7 @@ class RunFolder:
             callbacks.append(keras.callbacks.TensorBoard(str(self.out / "tensorboard"), write_graph=False))
         callbacks = [each for each in callbacks if each is not None]
         self._log = next(each for each in callbacks if isinstance(each, HistoryLog))
+        self._judge = task.judge
         self._callbacks = keras.callbacks.CallbackList(callbacks, model=self.model, epochs=rows, verbose=0, steps=1)
         self._callbacks.on_train_begin()
         self._rows = done
@@ -137,8 +143,15 @@ class RunFolder:
 
     def close(self) -> None:
         """Leave the model with the weights to keep, and write them."""
+        rows, judge = self._log.rows, self._judge
+        if judge is not None and rows and not any(name.startswith("val_") for name in rows[-1]):
+            # Nobody had known that this row would be the last, whose validation is due in any case.
+            self.model.stop_training, figures = True, {}
+            judge.on_epoch_end(self._rows - 1, figures)
+            self._log.amend(figures)
         self._callbacks.on_train_end()
-        save_result(self.model, self.out, self.keep, self.meta, self._log.rows)
+        # Without validation a file of best weights is not of this training.
+        save_result(self.model, self.out, self.keep if judge is not None else "last", self.meta, rows)
 
     def _best_so_far(self) -> float:
         """What the judge calls the best, from the weights that it has kept."""

@@ -199,7 +199,8 @@ def drive(
     def save(state: LBFGSState) -> None:
         nonlocal saved
         if checkpoint is not None and saved is not state:
-            save_state(state, checkpoint, own, loss.drawn)
+            whole = replace(state.at, extra=objective.whole(state.at.extra))
+            save_state(replace(state, at=whole), checkpoint, own, loss.drawn)
             saved = state
 
     def settle(state: LBFGSState) -> None:
@@ -225,6 +226,7 @@ def drive(
 
     if resume and checkpoint is not None and Path(checkpoint).is_file():
         state, loss.drawn = load_state(checkpoint, own, put)
+        objective.assign_state(state.at.extra)
         if objective.draws:
             # The proposals are not stored; where they were made says all about them.
             loss.draw(loss.drawn.x, loss.drawn.number, loss.drawn.iteration)

@@ -102,6 +102,14 @@ class Objective:
             if value.size or not all(variable.shape):
                 variable.assign(value.astype(_numpy_type(variable)))
 
+    def whole(self, state: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """``state`` with the model's own where an array is empty: frozen weights may come from another file."""
+        state = list(state) or [np.zeros(0)] * len(self.state)
+        return [
+            np.asarray(variable) if not value.size and _is_weight(variable, self.model) else value
+            for variable, value in zip(self.state, state, strict=True)
+        ]
+
     def _sums(
         self,
         values: list[Any],

@@ -11,6 +11,7 @@ from zoo.distribute.run_folder import RunFolder
 from zoo.distribute.sandblaster import BatchUnits, SandblasterRow, train_sandblaster
 from zoo.distribute.sandblaster_state import iterations_in
 from zoo.distribute.summary_servers import Recorder, summarise
+from zoo.training.kinds import SANDBLASTER
 
 if TYPE_CHECKING:
     import keras
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from zoo.distribute.observer import Observer
     from zoo.training.tasks import TrainData, ValData
 
-CHECKPOINT = "sandblaster.npz"
+CHECKPOINT = SANDBLASTER
 _WITHOUT_END = 10_000  # iterations, of a training whose length is in passes
 
 

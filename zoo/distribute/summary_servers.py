@@ -26,9 +26,11 @@ _SANDBLASTER_NOTE = (
 
 
 def summarise(observer: Observer, folder: str | Path, say: Callable[[str], None]) -> None:
-    """If the observer is a `Recorder`, keep its summary in a run folder, and say it."""
+    """If the observer is a `Recorder` and anything was done, keep its summary in a run folder, and say it."""
     if isinstance(observer, Recorder):
         summary = observer.summary()
+        if not observer.recorded:
+            return  # a training that was at its end already, whose summary is there
         summary.save(folder)
         say(summary.text())
 
@@ -148,6 +150,11 @@ class Recorder(Observer):
             for each in self._scalars.values():
                 each.close()
             return self._sandblaster() if self._passes else self._downpour()
+
+    @property
+    def recorded(self) -> bool:
+        """Whether any worker has told of anything."""
+        return bool(self._workers)
 
     def _of(self, worker: str, examples: int) -> _Sums:
         self._last = self._clock()

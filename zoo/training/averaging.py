@@ -13,6 +13,8 @@ import numpy as np
 def averaged_weights(model: keras.Model) -> Iterator[None]:
     """Inside the block the model has its averaged weights, if its optimizer keeps them (``use_ema=True``)."""
     optimizer = getattr(model, "optimizer", None)
+    # With float16 Keras wraps the optimizer in one that scales the loss and knows nothing of an average.
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
     if optimizer is None or not getattr(optimizer, "use_ema", False) or not optimizer.built:
         yield
         return

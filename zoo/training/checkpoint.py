@@ -31,6 +31,7 @@ class Progress:
         history: one row of logs per epoch.
         best: highest validation mAP so far; -1 if none was measured.
         elapsed: seconds used.
+        steps: batches done, fewer than in so many epochs if the last one was not whole; ``None`` for whole ones.
     """
 
     epoch: int
@@ -38,6 +39,7 @@ class Progress:
     history: list[dict[str, float]]
     best: float = -1.0
     elapsed: float = 0.0
+    steps: int | None = None
 
 
 def save_checkpoint(model: keras.Model, path: str | Path, progress: Progress, meta: WeightsMeta) -> Path:
@@ -92,7 +94,7 @@ def _check_model(model: keras.Model, path: str | Path) -> None:
         raise WeightsError(
             f"{path} is of {stored.model}, not of {own.model}; resume with the model it was started with"
         )
-    then, now = _all_options(stored), _all_options(own)
+    then, now = all_options(stored), all_options(own)
     differ = [f"{name} {then.get(name)!r} then, {now.get(name)!r} now" for name in now if then.get(name) != now[name]]
     if differ:
         raise WeightsError(
@@ -101,8 +103,8 @@ def _check_model(model: keras.Model, path: str | Path) -> None:
         )
 
 
-def _all_options(meta: WeightsMeta) -> dict[str, Any]:
-    """The options that a model was built with, defaults included."""
+def all_options(meta: WeightsMeta) -> dict[str, Any]:
+    """The options that a model was built with, defaults included; only their names tell that some are others."""
     from zoo.arguments import RegistryError
     from zoo.registry import info
 

@@ -20,6 +20,7 @@ from zoo.training.box_statistics import measure_boxes
 from zoo.training.checkpoint import Checkpoint, Progress, load_checkpoint, read_progress
 from zoo.training.freeze import freeze_before
 from zoo.training.history import HistoryLog
+from zoo.training.kinds import FIT, check_kind
 from zoo.training.limits import StopAtStep, TimeBudget
 from zoo.training.optimizer import make_optimizer
 from zoo.training.recipe import Recipe
@@ -29,7 +30,7 @@ from zoo.training.stop_on_nan import StopOnNan
 from zoo.training.tasks import TrainData, ValData, as_batches, judging_metric, make_task
 from zoo.weights_io import WeightsMeta, load_weights_file, read_meta, save_meta, save_weights_file
 
-CHECKPOINT, BEST, FINAL = "checkpoint.weights.h5", "best.weights.h5", "model.weights.h5"
+CHECKPOINT, BEST, FINAL = FIT, "best.weights.h5", "model.weights.h5"
 _WITHOUT_END = 10_000  # epochs, of a training that the clock ends
 
 
@@ -81,7 +82,7 @@ def train(
             mAP, AP or top-1 error (of the last step without ``val_data``), or of the last step.
         resume: go on from the checkpoint in ``out``, if there is one, with the settings it was started
             with; the weights come out as if the training had never stopped. ``epochs`` or ``steps`` may be
-            raised.
+            raised; an epoch that a length in steps had cut off is then followed by a new one.
         targets: a Fast R-CNN's box deltas are normalised by statistics of each class, which are measured on
             ``train_data`` before the first step; ``"keep"`` leaves those that the model has.
         tensorboard: write TensorBoard logs.
@@ -113,6 +114,7 @@ def train(
     if metric is not None:
         settings["metric"] = metric  # the best of one is not the best of the other
     meta = replace(getattr(model, "zoo_meta", WeightsMeta()), classes=tuple(batches.source.classes), command=command)
+    check_kind(out, FIT)
     checkpoint = out / CHECKPOINT
     done = read_progress(checkpoint) if resume and checkpoint.is_file() else Progress(0, settings, [])
     _check_settings(done.settings, settings, checkpoint)
@@ -138,26 +140,32 @@ def train(
     replicas.check_same_epoch(done.epoch, out)
 
     log = HistoryLog(out, done.history)
-    budget = None if minutes is None else TimeBudget(minutes, schedule, batches.steps_per_epoch, done.elapsed)
+    # An epoch that a length in steps has cut off is not taken up again: what comes next is a new one.
+    limit = StopAtStep(total, done.epoch * batches.steps_per_epoch if done.steps is None else done.steps)
+    epochs_left = math.ceil(max(0, total - limit.steps) / batches.steps_per_epoch)
+    budget = None
+    if minutes is not None:
+        budget = TimeBudget(minutes, schedule, batches.steps_per_epoch, done.elapsed)
+        epochs_left = epochs_left if done.elapsed < minutes * 60 else 0
 
     def progress(epoch: int) -> Progress:
         best = -1.0 if task.judge is None else task.judge.best
-        return Progress(epoch, settings, log.rows, best, 0.0 if budget is None else budget.elapsed)
+        return Progress(epoch, settings, log.rows, best, 0.0 if budget is None else budget.elapsed, limit.steps)
 
     timer = StepTimer(batches.batch_size // replicas.workers, replicas.count // replicas.workers)
     clock = EpochTimes(timer, out / "tensorboard" / f"worker{replicas.worker}" if tensorboard else None)
-    callbacks = [clock, StopOnNan(batches), budget or StopAtStep(total, batches.steps_per_epoch), task.judge, log]
+    callbacks = [clock, StopOnNan(batches), limit, budget, task.judge, log]
     if tensorboard:
         callbacks.append(keras.callbacks.TensorBoard(str(out / "tensorboard"), write_graph=False))
     callbacks.append(Checkpoint(checkpoint, progress, meta))
     if not replicas.is_chief:
-        callbacks = callbacks[:3]  # the files are the chief's
+        callbacks = callbacks[:4]  # the files are the chief's
     try:
         with replicas.ready(model, batches), timer.watch(model):
             history = model.fit(
                 replicas.train_data(batches, done.epoch),
                 initial_epoch=done.epoch,
-                epochs=max(done.epoch, math.ceil(total / batches.steps_per_epoch)),
+                epochs=done.epoch + epochs_left,
                 steps_per_epoch=batches.steps_per_epoch,
                 validation_data=replicas.val_data(task.validation),
                 validation_steps=None if task.validation is None else len(task.validation),
@@ -172,7 +180,8 @@ def train(
             raise batches.error from error
         raise
     with replicas.scope(), replicas.together():
-        save_result(model, out, keep, meta, log.rows, replicas.is_chief)
+        # Without validation a file of best weights is not of this training.
+        save_result(model, out, keep if task.judge is not None else "last", meta, log.rows, replicas.is_chief)
         summary = fit_summary(replicas, timer.total)
     if replicas.is_chief:
         summary.save(out)

@@ -6,12 +6,13 @@ import textwrap
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from zoo.training.kinds import BY_TURNS
 from zoo.training.recipe import Recipe
 
 # What each step trains, and the names of their folders.
 STEPS = ("1-rpn", "2-fast", "3-rpn", "4-fast")
 # Files of the whole: the weights that steps 1 and 2 start from, and what must not change when it goes on.
-START, SETTINGS = "start.weights.h5", "alternating.json"
+START, SETTINGS = "start.weights.h5", BY_TURNS
 
 
 def _caffe() -> Recipe:

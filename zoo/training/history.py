@@ -50,6 +50,12 @@ class HistoryLog(keras.callbacks.Callback):
         if time.monotonic() - self._drawn >= _REDRAW:
             self._draw()
 
+    def amend(self, numbers: Row) -> None:
+        """Add to the last row what was measured after it was written."""
+        self.rows[-1] |= {name: float(value) for name, value in numbers.items()}
+        write_csv(self.rows, self.folder / "history.csv")
+        self._undrawn = True
+
     def on_train_end(self, logs: dict | None = None) -> None:
         """Draw what has not been drawn."""
         if self._undrawn:

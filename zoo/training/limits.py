@@ -10,21 +10,22 @@ from zoo.training.schedule import WarmupDecay
 
 
 class StopAtStep(keras.callbacks.Callback):
-    """End after ``total_steps`` steps in all, in the middle of an epoch if need be."""
+    """End after ``total_steps`` steps in all, in the middle of an epoch if need be; ``steps`` are done by now."""
 
-    def __init__(self, total_steps: int, steps_per_epoch: int) -> None:
-        """Counting starts with `fit`."""
+    def __init__(self, total_steps: int, done: int = 0) -> None:
+        """Counting starts with `fit`, at what an earlier part of a resumed training has ``done``."""
         super().__init__()
-        self.total_steps, self.steps_per_epoch = total_steps, steps_per_epoch
-        self._epoch = 0
+        self.total_steps, self.steps = total_steps, done
+        self._before = done
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
-        """Remember the epoch: ``batch`` counts from 0 in each."""
-        self._epoch = epoch
+        """Remember where the epoch began: ``batch`` counts from 0 in each."""
+        self._before = self.steps
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         """Stop when the count is full."""
-        if self._epoch * self.steps_per_epoch + batch + 1 >= self.total_steps:
+        self.steps = self._before + batch + 1
+        if self.steps >= self.total_steps:
             self.model.stop_training = True
 
 
