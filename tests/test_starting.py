@@ -1,5 +1,6 @@
 """What ``zoo train`` starts with: other weights, or the checkpoint of a training that was broken off."""
 
+import argparse
 from pathlib import Path
 
 import fakes
@@ -11,7 +12,7 @@ import zoo
 from zoo import registry
 from zoo.cli.main import main
 from zoo.cli.remembered import OPTIONS
-from zoo.cli.starting import Start, tell_frozen
+from zoo.cli.starting import Start, check_train_from, tell_frozen
 from zoo.distribute.replicas import Replicas
 from zoo.training.fit import Recipe, train
 from zoo.weights_error import WeightsError
@@ -130,6 +131,16 @@ def test_only_the_first_worker_remembers(monkeypatch, capsys):
         monkeypatch.setattr(Replicas, "is_chief", chief)
         assert command(capsys, "--model", "fake_net", "--out", str(chief), "--steps", 1)[0] == 0
         assert Path(str(chief), OPTIONS).is_file() == chief
+
+
+def test_an_sppnets_convolutions_are_not_silently_left_fixed(capsys):
+    for layer, hint in (("conv3_1", "train_from=conv3_1"), ("all", "train_from=LAYER")):
+        status, shown = command(capsys, "--model", "sppnet_vgg16", "--out", "x", "--train-from", layer)
+        assert (status, f"give --option {hint}" in shown.err) == (2, True), shown.err
+    option = argparse.Namespace(train_from="conv4", option=[("train_from", "conv3_1")])
+    dense = argparse.Namespace(train_from="fc6", option=[])
+    for args in (option, dense):
+        check_train_from(args, Start("sppnet_vgg16", None))
 
 
 def test_what_is_frozen_is_told_only_if_anything_is(capsys):

@@ -83,6 +83,21 @@ def find_start(args: argparse.Namespace) -> Start:
     return Start(name, weights)
 
 
+def check_train_from(args: argparse.Namespace, start: Start) -> None:
+    """Refuse ``--train-from`` where it would train no more than without it.
+
+    Raises:
+        ValueError: for a new SPPnet, whose builder has fixed its convolutions.
+    """
+    fixed = start.model.startswith("sppnet_") and not start.resumed and "train_from" not in dict(args.option)
+    if fixed and args.train_from is not None and not args.train_from.startswith("fc"):
+        what = "LAYER" if args.train_from in ("all", "paper") else args.train_from
+        raise ValueError(
+            f"--train-from {args.train_from}: an SPPnet's convolutions are fixed as long as its option train_from does "
+            f"not name the first to train; give --option train_from={what}"
+        )
+
+
 def tell_frozen(start: Start, train_from: str | None, model: keras.Model) -> None:
     """Warn where layers of ``model``, which ``start`` has built, are frozen that have never been trained."""
     from zoo.training.freeze import PAPER, paper_start

@@ -18,7 +18,7 @@ from zoo.cli.proposal_options import FOLDER, add_proposal_options, chosen_propos
 from zoo.cli.recipe_options import EPOCHS, add_recipe_options, choose_stage, chosen_recipe
 from zoo.cli.remembered import recall, remember
 from zoo.cli.servers import SANDBLASTER, SERVED, train_on_servers
-from zoo.cli.starting import add_start_options, find_start, tell_frozen
+from zoo.cli.starting import add_start_options, check_train_from, find_start, tell_frozen
 from zoo.cli.strategy import add_strategy_options, chosen_strategy, model_scope, naming_lost_workers, scaled
 
 if TYPE_CHECKING:
@@ -142,6 +142,7 @@ def _train(args: argparse.Namespace) -> int:
 
     recall(args)
     start = find_start(args)
+    check_train_from(args, start)
     _tell_slow(args.precision)
     if alternates(args):
         parts = _detection_batches(args)
