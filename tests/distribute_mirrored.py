@@ -3,7 +3,8 @@
     python distribute_mirrored.py FOLDER REPLICAS [MODEL ...]
 
 One process for each number of replicas: TensorFlow gives its groups of devices out once. What one device does is kept
-in FOLDER. Prints as JSON the largest differences to it, and whether two replicas' dropout masks differ.
+in FOLDER. Prints as JSON the largest differences to it, whether two replicas' dropout masks differ, and what a loss
+that overflows on one of them does.
 """
 
 import json
@@ -13,10 +14,13 @@ from pathlib import Path
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 sys.path.insert(0, str(Path(__file__).parent))
 from distribute_models import MODELS, difference, trained
 
+from zoo.distribute.clipping import clip_summed_gradients
+from zoo.distribute.loss_scale import agree_on_overflow
 from zoo.distribute.steps import own_draws
 from zoo.distribute.strategies import make_strategy
 
@@ -48,4 +52,16 @@ with several.scope():
         runs = [several.run(dropout, (ones,), {"training": True}) for _ in range(2)]
 masks = [{mask.numpy().tobytes() for mask in several.experimental_local_results(run)} for run in runs]
 report["masks"] = [len(each) for each in masks] + [len(masks[0] | masks[1])]
+
+# Three batches that want [w, w] to be 0; in the second, the loss of the last picture alone has no end.
+wanted = np.zeros((3, 2 * replicas, 1), "float32")
+wanted[1, -1] = np.inf
+with several.scope():
+    linear = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1, use_bias=False, kernel_initializer="ones")])
+    linear.compile(keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.1, global_clipnorm=1.0)), "mse")
+    linear.optimizer.build(linear.trainable_variables)
+clip_summed_gradients(linear.optimizer)
+agree_on_overflow(linear.optimizer)
+linear.fit(tf.data.Dataset.from_tensor_slices((np.ones((3, 2 * replicas, 2)), wanted)), verbose=0)
+report["overflow"] = [*np.ravel(linear.get_weights()[0]).tolist(), int(np.asarray(linear.optimizer.iterations.value))]
 print(json.dumps(report))

@@ -1,5 +1,6 @@
 """``zoo train`` and ``zoo eval`` on class folders: recipes, crops, whole pictures, ensembles."""
 
+import argparse
 import json
 
 import keras
@@ -11,6 +12,7 @@ import zoo
 from zoo import registry
 from zoo.backbones.cifar_resnet import cifar_network
 from zoo.cli.classes import class_train_and_val
+from zoo.cli.evaluate_classes import _member
 from zoo.cli.main import main
 from zoo.datasets.class_sources import load_classes
 from zoo.datasets.class_views import Shifts, TenCrop
@@ -36,6 +38,11 @@ def tiny():
         zoo.list_models()  # finds the others first
         patch.setattr(registry, "_models", dict(registry._models))
         registry.register(task="classification", paper="He 2016", summary="Tiny.")(resnet8)
+
+        def resnet14(classes=None):
+            return cifar_network("resnet14", 14, classes, True)
+
+        registry.register(task="classification", paper="He 2016", summary="Small.")(resnet14)
         yield
 
 
@@ -111,6 +118,18 @@ def test_an_ensemble(capsys, tmp_path, photos, weights):
     assert record["loss"] == pytest.approx(average_scores(members, data.labels).loss, rel=1e-5)
     assert [member["top1_error"] for member in record["members"]] == [member.top1_error for member in members]
     assert out.count("resnet8 (") == 4
+
+
+def test_members_may_be_of_different_networks(capsys, tmp_path, photos, weights, monkeypatch):
+    deeper = zoo.get("resnet14", classes=CLASSES)
+    save_weights_file(deeper, tmp_path / "deeper.weights.h5", meta=deeper.zoo_meta)
+    words = ("--model", "resnet8", "--weights", weights[0], "--ensemble", tmp_path / "deeper.weights.h5", weights[1])
+    record, _ = measured(capsys, tmp_path, photos, *words)
+    assert [member["model"].split()[0] for member in record["members"]] == ["resnet8", "resnet14", "resnet8"]
+    asked = []
+    monkeypatch.setattr(zoo, "get", lambda name, weights: asked.append((name, weights)))
+    _member(argparse.Namespace(model="resnet8", option=[]), "resnet14:imagenet")
+    assert asked == [("resnet14", "imagenet")]
 
 
 @pytest.mark.parametrize(

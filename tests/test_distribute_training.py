@@ -81,6 +81,8 @@ def test_mirrored_replicas_train_as_one_device(two, replicas):
         summarised(folder / kind / f"replicas{replicas}", "mirrored", 1, replicas)
     # Each replica has its own dropout masks, and each step other ones.
     assert report["masks"] == [replicas, replicas, 2 * replicas]
+    # Each gradient, of norm 4 * 2**.5 at first, is cut to 1 as a whole; the step of the overflow is left out by all.
+    assert report["overflow"] == [pytest.approx(1 - 2 * 0.1 / 2**0.5)] * 2 + [2]
 
 
 def test_two_workers_train_as_one_device_though_one_is_killed(two):

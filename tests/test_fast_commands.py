@@ -20,6 +20,7 @@ from zoo.datasets.proposals_choice import First, source_name
 from zoo.datasets.proposals_dense import DenseBoxes
 from zoo.datasets.proposals_files import save_npz
 from zoo.datasets.proposals_selective import SelectiveSearch
+from zoo.distribute.replicas import Replicas
 from zoo.training.checkpoint import Checkpoint
 from zoo.weights_io import load_weights_file, weight_names
 
@@ -218,6 +219,16 @@ def test_what_cannot_be_is_told(tmp_path, capsys):
         zoo.train(small_faster(), Batches(data, proposals=source), out=tmp_path / "out", epochs=1)
     with pytest.raises(ValueError, match="does not look at proposals"):
         zoo.evaluate(small_faster(), data, proposals=source)
+
+
+def test_what_cannot_be_is_told_before_proposals_are_made(run, tmp_path, capsys, monkeypatch):
+    """Which takes hours for a data set."""
+    monkeypatch.setattr("zoo.cli.train.chosen_proposals", lambda *args: pytest.fail("too late"))
+    train(run, "--proposals", "dense", status=2)
+    assert "holds a training already (checkpoint.weights.h5)" in capsys.readouterr().err
+    monkeypatch.setattr(Replicas, "check", lambda *args: (_ for _ in ()).throw(ValueError("cannot be shared")))
+    train(tmp_path / "new", "--proposals", "dense", status=2)
+    assert "cannot be shared" in capsys.readouterr().err
 
 
 def test_without_proposals_the_default_is_told(tmp_path, capsys, monkeypatch):

@@ -52,14 +52,18 @@ def test_a_training_that_is_there_keeps_its_options(tmp_path):
     assert json.loads((tmp_path / OPTIONS).read_text())["split"] == "trainval"
 
 
-@pytest.mark.parametrize("checkpoint", ["downpour.npz", "sandblaster.npz"])
-def test_on_parameter_servers_the_model_is_as_it_was(tmp_path, capsys, checkpoint):
-    """Their checkpoints do not say how it was built; others' do."""
+@pytest.mark.parametrize("checkpoint", [None, "downpour.npz", "sandblaster.npz"])
+def test_the_model_is_as_it_was_where_no_checkpoint_says_how(tmp_path, capsys, checkpoint):
+    """Before the first one is written, and on parameter servers."""
     given = {"model": "net", "init_from": "imagenet", "option": [("sides", (1, 2)), ("short", 480)], "split": "train"}
     remember(options(tmp_path, **given))
-    recall(other := options(tmp_path))
-    assert (other.model, other.option, other.split) == (None, [], "train")
-    (tmp_path / checkpoint).touch()
+    for other in ("checkpoint.weights.h5", "alternating.json"):
+        (tmp_path / other).touch()
+        recall(plain := options(tmp_path))
+        assert (plain.model, plain.option, plain.split) == (None, [], "train")
+        (tmp_path / other).unlink()
+    if checkpoint is not None:
+        (tmp_path / checkpoint).touch()
     capsys.readouterr()
     recall(same := options(tmp_path))
     assert (same.model, same.init_from, dict(same.option)) == ("net", "imagenet", {"sides": (1, 2), "short": 480})
@@ -68,7 +72,7 @@ def test_on_parameter_servers_the_model_is_as_it_was(tmp_path, capsys, checkpoin
     recall(changed := options(tmp_path, weights="else", option=[("short", 500)]))
     assert (changed.init_from, changed.weights, changed.option) == (None, "else", [("short", 500)])
     remember(options(tmp_path, model="other"))
-    assert json.loads((tmp_path / OPTIONS).read_text())["model"] == "net"
+    assert json.loads((tmp_path / OPTIONS).read_text())["model"] == ("other" if checkpoint is None else "net")
 
 
 def test_a_run_says_which_proposals_are_its_own(tmp_path):

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+import zoo
 from zoo.cli.classes import class_evaluation_data
 from zoo.cli.console import out, progress, say, table
 from zoo.cli.models import describe, trained_model
+from zoo.cli.starting import owner_of
 
 if TYPE_CHECKING:
     import keras
@@ -47,8 +49,9 @@ def add_class_options(parser: argparse.ArgumentParser) -> None:
         "--ensemble",
         nargs="+",
         default=[],
-        metavar="NAME|PATH",
-        help="more weights, whose probabilities are averaged with those of --weights",
+        metavar="NAME|MODEL:NAME|PATH",
+        help="more weights, whose probabilities are averaged with those of --weights: of the same model, of another "
+        "('resnet101:imagenet'), or files, which tell whose they are",
     )
 
 
@@ -82,7 +85,7 @@ def evaluate_classes(args: argparse.Namespace, model: keras.Model) -> int:
     scores, names = _measure(args, model, data), [describe(model)]
     members = [scores]
     for weights in args.ensemble:
-        member = trained_model(argparse.Namespace(**{**vars(args), "weights": weights}))
+        member = _member(args, weights)
         names.append(describe(member))
         members.append(_measure(args, member, data))
     if len(members) > 1:
@@ -116,6 +119,17 @@ def evaluate_classes(args: argparse.Namespace, model: keras.Model) -> int:
         save_json(record, args.json)
         say(f"JSON: {args.json}")
     return 0
+
+
+def _member(args: argparse.Namespace, weights: str) -> keras.Model:
+    """One of ``--ensemble``; ``--option`` is for models of the same name as the first."""
+    named, colon, name = weights.partition(":")
+    if colon and named in zoo.list_models():
+        return zoo.get(named, weights=name)
+    own = owner_of(weights)
+    if own is not None and own != args.model:
+        return zoo.load(weights)
+    return trained_model(argparse.Namespace(**{**vars(args), "weights": weights}))
 
 
 def _check(args: argparse.Namespace) -> None:

@@ -12,7 +12,7 @@ from zoo.files import save_json
 OPTIONS = "options.json"
 # What a training that goes on takes as it was, if it is not told anew; the rest of the settings is in the checkpoint.
 _TAKEN = ("split", "val_split", "images", "classes", "proposals", "most_proposals", "stage")
-# What the checkpoints of trainings on parameter servers do not hold: the model is built as it was at the start.
+# Where no checkpoint says how the model was built: before the first one, and on parameter servers.
 _START = ("model", "weights", "init_from", "option")
 _SAME = ("precision",)
 _PATHS = ("images", "proposals", "weights", "init_from")
@@ -40,7 +40,7 @@ def recall(args: argparse.Namespace) -> None:
     Raises:
         ValueError: the precision is another one; the checkpoint does not hold it.
     """
-    from zoo.training.kinds import DOWNPOUR, SANDBLASTER, kinds_in
+    from zoo.training.kinds import BY_TURNS, FIT, kinds_in
 
     stored = _stored(args.out) if args.resume else {}
     for name in _SAME:
@@ -49,7 +49,7 @@ def recall(args: argparse.Namespace) -> None:
                 f"--{name} {getattr(args, name)}: the training in {args.out} was started with {stored[name]}; resume "
                 "with the same, or choose another folder"
             )
-    names = (*_TAKEN, *(_START if {DOWNPOUR, SANDBLASTER} & set(kinds_in(args.out)) else ()))
+    names = (*_TAKEN, *(() if {FIT, BY_TURNS} & set(kinds_in(args.out)) else _START))
     if args.weights is not None or args.init_from is not None:
         names = tuple(name for name in names if name not in ("weights", "init_from"))
     taken = {name: stored[name] for name in names if getattr(args, name) in (None, []) and stored.get(name)}

@@ -10,6 +10,7 @@ from zoo.cli.console import import_tensorflow_quietly, say
 from zoo.distribute.parameter_servers import join_servers, take_part, with_roles
 from zoo.distribute.resolve import find_cluster
 from zoo.distribute.summary_servers import Recorder
+from zoo.training import kinds
 
 if TYPE_CHECKING:
     import keras
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 DOWNPOUR, SANDBLASTER = "parameter_server", "sandblaster"
 SERVED = (DOWNPOUR, SANDBLASTER)
+KINDS = {DOWNPOUR: kinds.DOWNPOUR, SANDBLASTER: kinds.SANDBLASTER}
 _RULES = ("adagrad", "sgd")
 # The options of `zoo train` that have no meaning for one of them, and why.
 _NOT_DOWNPOUR = {
@@ -103,6 +105,8 @@ def check_server_options(args: argparse.Namespace) -> None:
     refused["minutes"] = "give the length in --epochs or --steps"
     refused["jit"] = "the workers' functions are TensorFlow's own"
     for name, why in refused.items():
+        if name == "accumulate" and args.strategy == DOWNPOUR and args.accumulate == 1:
+            continue  # in place of a recipe's
         if getattr(args, name, None) is not None:
             raise ValueError(f"{_option(name)}: not with --strategy {args.strategy}: {why}")
     if args.precision == "mixed_float16":

@@ -76,7 +76,7 @@ def find_start(args: argparse.Namespace) -> Start:
             say(f"Going on from {checkpoint}; {weights} was for the start")
         if owner:
             return Start(owner, checkpoint, resumed=True)
-    name = args.model or _owner(weights)
+    name = args.model or owner_of(weights)
     if name is None:
         detectors = ", ".join(zoo.list_models(task="detection")) or "none"
         raise ValueError(f"give --model NAME; detectors: {detectors}")
@@ -116,7 +116,7 @@ def tell_frozen(start: Start, train_from: str | None, model: keras.Model) -> Non
         )
 
 
-def _owner(weights: str | None) -> str | None:
+def owner_of(weights: str | None) -> str | None:
     """The model that a file or folder of weights belongs to, if it tells."""
     from zoo.convert.readers import is_foreign
     from zoo.weights_io import read_meta

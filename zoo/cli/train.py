@@ -17,7 +17,7 @@ from zoo.cli.models import add_model_options, describe
 from zoo.cli.proposal_options import FOLDER, add_proposal_options, chosen_proposals, wants_proposals
 from zoo.cli.recipe_options import EPOCHS, add_recipe_options, choose_stage, chosen_recipe
 from zoo.cli.remembered import recall, remember
-from zoo.cli.servers import SANDBLASTER, SERVED, train_on_servers
+from zoo.cli.servers import KINDS, SANDBLASTER, SERVED, train_on_servers
 from zoo.cli.starting import add_start_options, check_train_from, find_start, tell_frozen
 from zoo.cli.strategy import add_strategy_options, chosen_strategy, model_scope, naming_lost_workers, scaled
 
@@ -139,6 +139,7 @@ def _train(args: argparse.Namespace) -> int:
     from zoo.distribute.replicas import Replicas
     from zoo.training.box_statistics import measures_boxes
     from zoo.training.fit import train
+    from zoo.training.kinds import FIT, check_folder
 
     recall(args)
     start = find_start(args)
@@ -165,6 +166,9 @@ def _train(args: argparse.Namespace) -> int:
     if not detector:
         batches = _class_batches(args, model.input_shape[1] or 224, data, batch)
     elif wants_proposals(args, model):
+        # Before hours are spent on proposals.
+        check_folder(args.out, KINDS.get(args.strategy, FIT), args.resume)
+        Replicas(model).check(make_batches(data, batch, args.seed), recipe.accumulate, args.minutes is not None)
         source = chosen_proposals(args, model, (data, val), args.out / FOLDER)
         batches = make_batches(data, batch, args.seed, proposals=source, most_proposals=source.most)
     else:

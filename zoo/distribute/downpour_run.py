@@ -183,4 +183,7 @@ def _check_recipe(recipe: Recipe) -> None:
     if recipe.ema is not None:
         raise ValueError(f"ema={recipe.ema}: the servers keep no average of the weights; leave it out")
     if recipe.accumulate > 1:
-        raise ValueError(f"accumulate={recipe.accumulate}: give n_push={recipe.accumulate} instead")
+        raise ValueError(
+            f"accumulate={recipe.accumulate}: the servers add up what is pushed, and average nothing; give "
+            f"accumulate=1 (--accumulate 1), and n_push={recipe.accumulate} (--n-push) to push as rarely"
+        )

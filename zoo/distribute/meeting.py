@@ -67,7 +67,8 @@ def meet(cluster: Cluster, wait: float = 25.0) -> None:
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join()
+            # A name server that does not answer keeps a thread for as long as it likes.
+            thread.join(max(0.0, meeting.until - time.monotonic()) + _CALL)
     if meeting.disagreement:
         raise ClusterError(meeting.disagreement)
     missing = {task: meeting.reasons.get(task, "no answer") for task in others if task not in meeting.reached}

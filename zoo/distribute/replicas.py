@@ -110,10 +110,12 @@ class Replicas:
             yield
             return
         from zoo.distribute.clipping import clip_summed_gradients
+        from zoo.distribute.loss_scale import agree_on_overflow
         from zoo.distribute.steps import distributed_steps
 
         if self.count > 1:
             clip_summed_gradients(model.optimizer)
+            agree_on_overflow(model.optimizer)
         spec = batches.dataset().element_spec
         with self.strategy.scope(), distributed_steps(model, self.strategy, spec):
             yield

@@ -16,7 +16,7 @@ from zoo.training.checkpoint import all_options
 from zoo.training.fit import BEST, save_result
 from zoo.training.freeze import freeze_before
 from zoo.training.history import HistoryLog, read_csv
-from zoo.training.kinds import check_kind
+from zoo.training.kinds import check_folder
 from zoo.training.same_data import data_digest
 from zoo.training.tasks import TrainData, ValData, as_batches, judging_metric, make_task
 from zoo.weights_io import WeightsMeta, read_meta
@@ -79,10 +79,8 @@ class RunFolder:
         self.model, self.val_data, self.out, self.keep = model, val_data, Path(out), keep
         self.checkpoint, self.tensorboard, self.val_every = self.out / checkpoint, tensorboard, val_every
         self.batches: Batches | ClassBatches = as_batches(model, train_data, batch_size, seed)
-        check_kind(self.out, checkpoint)
+        check_folder(self.out, checkpoint, resume)
         self.resumes = resume and self.checkpoint.is_file()
-        if self.checkpoint.is_file() and not resume:
-            raise ValueError(f"{out} holds a training already ({checkpoint}); resume it, or choose another folder")
         proposals = getattr(self.batches, "proposals", None)
         for part in (self.batches.source, val_data) if proposals is not None else ():
             if part is not None:

@@ -22,7 +22,7 @@ from zoo.proposals_of import RPNProposals
 from zoo.training.evaluate import check_classes, evaluate
 from zoo.training.fit import CHECKPOINT, FINAL, train
 from zoo.training.four_steps import SETTINGS, START, STEPS, FourSteps
-from zoo.training.kinds import check_kind
+from zoo.training.kinds import check_folder
 from zoo.training.same_data import data_digest
 from zoo.weights_io import WeightsMeta, load_weights_file, save_meta, save_weights_file, weight_names
 
@@ -112,7 +112,7 @@ class _Run:
         All steps build their models from what is kept: layers without names of their own are called otherwise in
         each process, and proposals are kept under a hash of the model.
         """
-        check_kind(self.out, SETTINGS)
+        check_folder(self.out, SETTINGS, resume=True)  # whether it is to be resumed is looked at below
         path = self.out / SETTINGS
         about = {"images": len(self.data), "data": data_digest(self.data), "model": _about(self.model)}
         settings = _plain({"plan": self.plan.to_dict(), **about})

@@ -20,7 +20,7 @@ from zoo.training.box_statistics import measure_boxes
 from zoo.training.checkpoint import Checkpoint, Progress, load_checkpoint, read_progress
 from zoo.training.freeze import freeze_before
 from zoo.training.history import HistoryLog
-from zoo.training.kinds import FIT, check_kind
+from zoo.training.kinds import FIT, check_folder
 from zoo.training.limits import StopAtStep, TimeBudget
 from zoo.training.optimizer import make_optimizer
 from zoo.training.recipe import Recipe
@@ -114,12 +114,10 @@ def train(
     if metric is not None:
         settings["metric"] = metric  # the best of one is not the best of the other
     meta = replace(getattr(model, "zoo_meta", WeightsMeta()), classes=tuple(batches.source.classes), command=command)
-    check_kind(out, FIT)
+    check_folder(out, FIT, resume)
     checkpoint = out / CHECKPOINT
     done = read_progress(checkpoint) if resume and checkpoint.is_file() else Progress(0, settings, [])
     _check_settings(done.settings, settings, checkpoint)
-    if not resume and checkpoint.is_file():
-        raise ValueError(f"{out} holds a training already ({CHECKPOINT}); resume it, or choose another folder")
 
     if isinstance(batches, Batches) and batches.proposals is not None:
         for part in (batches.source, val_data):

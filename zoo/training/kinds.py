@@ -21,14 +21,14 @@ def kinds_in(folder: Path) -> list[str]:
     return [name for name in _KINDS if (folder / name).is_file()]
 
 
-def check_kind(folder: Path, own: str) -> None:
-    """Refuse a folder that holds a training of another kind than that which goes on from ``own``.
+def check_folder(folder: Path, own: str, resume: bool) -> None:
+    """Refuse a folder that holds a training of another kind than that which goes on from ``own``, or is not resumed.
 
     Raises:
         ValueError: it would have lost its result.
 
     Example:
-        >>> check_kind(Path("runs/new"), FIT)
+        >>> check_folder(Path("runs/new"), FIT, resume=False)
     """
     for name in kinds_in(folder):
         if name != own:
@@ -36,3 +36,5 @@ def check_kind(folder: Path, own: str) -> None:
                 f"{folder} holds a training of another kind, {_KINDS[name]} ({name}), whose result this one would "
                 "replace; go on with that one by its own options and --resume, or choose another folder"
             )
+    if not resume and (folder / own).is_file():
+        raise ValueError(f"{folder} holds a training already ({own}); resume it, or choose another folder")
