@@ -146,6 +146,9 @@ def test_pages_say_how_they_were_made_and_not_where(study, reproducing, tmp_path
     assert "\nzoo eval --data $DATA --split test --weights $OUT/one" in page
     for place in ("/where", str(tmp_path)):
         assert place not in page
+    assert "In small: 120 steps" in page
+    study.commands.clear()  # where nothing was trained, no training was a small one
+    assert "In small: 120 steps" not in study.page("Table 0", "", "It shows nothing.")
 
 
 @pytest.mark.parametrize(

@@ -80,7 +80,8 @@ NOTE = (
 )
 NOTE_SMALL = (
     "The detector that ships for blood cells (`benchmarks/bccd.py`; 480 x 640 pixels, ResNet-18), since an RPN of 120 "
-    "steps would show nothing. It needs fewer proposals than the paper's detector: pictures hold a dozen cells or two."
+    "steps would show nothing. It needs fewer proposals than the paper's detector: pictures hold a dozen cells or two. "
+    "72 pictures to test: a difference of a point may be chance."
 )
 
 

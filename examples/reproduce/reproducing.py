@@ -251,7 +251,8 @@ class Study:
         )
 
     def _explained(self, text: str) -> str:
-        return text.strip() + (f"\n\n{CAVEAT}" if self.args.small else "")
+        trains = any(line.startswith("zoo train ") for line in self.commands)
+        return text.strip() + (f"\n\n{CAVEAT}" if self.args.small and trains else "")
 
     def _sizes(self, more: Sequence[object]) -> list[object]:
         """The small pictures' sizes, where a training does not choose its own."""
