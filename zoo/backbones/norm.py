@@ -16,6 +16,10 @@ class GroupNorm(keras.layers.Layer):
     and takes several passes over it; here one multiplication and one addition touch the full map, which on a CPU
     makes a training step of a ResNet a fifth shorter.
 
+    The statistics are those of the whole map, as in Keras' layer: in a batch of pictures of different sizes what pads
+    the smaller ones counts, too. ``detect`` puts pictures of one size together; training, and ``predict`` on such a
+    batch, take what comes.
+
     Args:
         groups: the channels are split into so many; must divide them.
         epsilon: added to the variance.
