@@ -88,6 +88,8 @@ PREDICT = {
     "fractions": ({"instances": [[[[0.5, 0.5, 0.5]]]]}, 400, "whole numbers"),
     "truth values": ({"instances": [[[[True, False, True]]]]}, 400, "something else than numbers"),
     "words": ({"instances": [[[["a", "b", "c"]]]]}, 400, "something else than numbers"),
+    # As an array of text each would take as much room as the longest.
+    "a long word": ({"instances": [[["x" * 100_000, *"a" * 50_000]]]}, 400, "something else than numbers"),
     "nulls": ({"instances": [[[[None, 1, 2]]]]}, 400, "something else than numbers"),
     "too large numbers": ({"instances": [[[[0, 0, 256]]]]}, 400, "from 0 to 256"),
     "negative numbers": ({"instances": [[[[0, 0, -1]]]]}, 400, "from -1 to 0"),
@@ -113,6 +115,8 @@ INFER = {
     "no name": ({"inputs": [{"shape": []}]}, 400, "without 'name'"),
     "no data": ({"inputs": [{"name": "images", "shape": [1], "datatype": "UINT8"}]}, 400, "without 'data'"),
     "another input": (tensor(name="pictures"), 400, "no input 'pictures'"),
+    "a name as long as the request": (tensor(name="x" * 100_000), 400, "no input 'xxx"),
+    "half a character": (tensor(shape="\ud800"), 400, "whole numbers"),
     "another type": (tensor(datatype="FP32"), 400, "takes UINT8"),
     "a type that is no text": (tensor(datatype=["UINT8"]), 400, "takes UINT8"),
     "another rank": (tensor(shape=[4, 5, 3]), 400, "[batch, height, width, 3]"),

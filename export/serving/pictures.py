@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from zoo.datasets.images import ImageError, image_size, read_image
-from zoo.export.serving.bodies import kind
+from zoo.export.serving.bodies import kind, only_numbers
 from zoo.export.serving.refused import OtherSize, Refused
 
 _NO_FILES = "the server opens no files and no addresses, send the picture's own bytes"
@@ -131,16 +131,18 @@ def numbers(value: Any, where: str, wanted: Wanted) -> np.ndarray:
     """
     if isinstance(value, str):
         raise Refused(400, f"{where} is text where numbers belong; {_NO_FILES}")
+    whole = wanted.dtype == "uint8"
+    words = "whole numbers from 0 to 255 (UINT8)" if whole else "numbers from 0 to 255 (FP32)"
+    if not only_numbers(value):
+        raise Refused(400, f"{where} holds something else than numbers; images here are {words}, RGB")
     try:
         array = np.asarray(value)
     except (ValueError, OverflowError) as error:
         raise Refused(400, f"{where}: its lists are not all of one length, so they are no tensor") from error
     if not array.size:
         raise Refused(400, f"{where} has shape {list(array.shape)}, without any pixel; an image is [height, width, 3]")
-    whole = wanted.dtype == "uint8"
     if array.dtype.kind not in ("iu" if whole else "iuf"):
         found = "fractions" if array.dtype.kind == "f" else "something else than numbers"
-        words = "whole numbers from 0 to 255 (UINT8)" if whole else "numbers from 0 to 255 (FP32)"
         raise Refused(400, f"{where} holds {found}; images here are {words}, RGB")
     # Written so that NaN fails too.
     if not (array.min() >= 0 and array.max() <= 255):

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from zoo.export.serving.bodies import kind
+from zoo.export.serving.bodies import kind, only_numbers
 from zoo.export.serving.pictures import Wanted
 from zoo.export.serving.refused import Refused
 
@@ -74,6 +74,8 @@ def finite_numbers(value: Any, where: str) -> np.ndarray:
     Raises:
         Refused: lists of unequal lengths, or something else than finite numbers.
     """
+    if not only_numbers(value):
+        raise Refused(400, f"{where} hold something else than numbers; give {_HOW}")
     try:
         array = np.asarray(value)
     except (ValueError, OverflowError) as error:

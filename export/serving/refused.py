@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+_LONGEST = 390  # characters: what a client calls its inputs may be as long as its request
+
 
 class Refused(Exception):
     """A request, or one picture of it, that gets no result; the sentence is all that the client sees.
@@ -15,6 +17,9 @@ class Refused(Exception):
     """
 
     def __init__(self, status: int, sentence: str, headers: Mapping[str, str] | None = None) -> None:
+        # JSON may spell halves of characters, which cannot be sent back as they are.
+        sentence = sentence.encode("utf-8", "backslashreplace").decode()
+        sentence = sentence if len(sentence) <= _LONGEST else f"{sentence[:_LONGEST]} ..."
         super().__init__(sentence)
         self.status = status
         self.sentence = sentence
