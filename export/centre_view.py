@@ -32,8 +32,7 @@ def centre_view(images, size: int):
     small = ops.minimum(height, width)
     same = (height == size) & (width == size)
     short = round(size * _SHORT / _CROP)
-    # Half of twice: a quotient rounded to the nearest whole number, halves up, without a float.
-    sides = [ops.maximum((2 * side * short + small) // (2 * small), short) for side in (height, width)]
+    sides = [ops.maximum(_nearest(side * short, small), short) for side in (height, width)]
     rows, columns = (
         _weights(side, ops.where(same, size, new), size) for side, new in zip((height, width), sides, strict=True)
     )
@@ -47,10 +46,19 @@ def centre_view(images, size: int):
     return ops.clip(images, 0.0, 255.0)
 
 
+def _nearest(over, under):
+    """A quotient rounded to the nearest whole number, halves to the even one as Python rounds, without a float."""
+    twice = 2 * over + under
+    found = twice // (2 * under)
+    odd = found - found // 2 * 2
+    return found - ops.where(2 * found * under == twice, odd, 0)
+
+
 def _weights(old, new, size: int):
     """How much each of ``old`` pixels counts in the middle ``size`` of ``new``: ``(size, old)``, rows sum to 1.
 
-    In whole numbers up to the end, none of which passes 32 bits for sides of 16 bits.
+    In whole numbers up to the end, none of which passes 32 bits for sides of 16 bits, however narrow the picture is and
+    so however large ``new``.
     """
     place = (ops.arange(size, dtype="int32") + (new - size) // 2)[:, None]
     pixel = ops.arange(old, dtype="int32")[None]
@@ -62,10 +70,32 @@ def _weights(old, new, size: int):
     overlap = ops.minimum((behind + 1) * new, rest + old) - ops.maximum(behind * new, rest)
     area = ops.cast(ops.maximum(overlap, 0), "float32") / ops.cast(old, "float32")
     # Growing: the two nearest centres, centres at halves, the border repeated; weights in 256ths.
-    gap, span = (2 * place + 1) * ops.maximum(new - old, 0), 2 * new
-    back = (gap + span - 1) // span
-    left, part = place - back, back * span - gap
-    right = ops.where((left >= 0) & (left < old - 1), (512 * part + span) // (2 * span), 0)
+    first, rest = _first_centre(old, new, size)
+    span = 2 * new
+    ahead = rest + ops.arange(size, dtype="int32")[:, None] * (2 * old)
+    left, part = first + ahead // span, ahead - ahead // span * span
+    right = ops.where((left >= 0) & (left < old - 1), _in_256ths(part, span), 0)
     left = ops.clip(left, 0, old - 1)
     near = ops.where(pixel == left, 256 - right, 0) + ops.where(pixel == left + 1, right, 0)
     return ops.where(new < old, area, ops.cast(near, "float32") / 256.0)
+
+
+def _first_centre(old, new, size: int):
+    """Centre of the first of the middle ``size`` of ``new`` pixels: the old pixel before it, and how far behind that.
+
+    The distance between the two centres is in parts of which ``2 * new`` make an old pixel, 0 to ``2 * new - 1``. It is
+    counted from the middle, which old and new pixels share, since ``old * new`` may pass 32 bits.
+    """
+    half = (old - 1) - (old - 1) // 2 * 2
+    # From the middle to that centre. Nothing negative is divided: formats differ in which way they round it.
+    back = (size - 1 + (new - size) - (new - size) // 2 * 2) * old
+    whole = (back + (4 - half) * new - 1) // (2 * new) - 1
+    return (old - 1) // 2 - whole, whole * (2 * new) + half * new - back
+
+
+def _in_256ths(part, span):
+    """``part / span``, in 256ths, rounded, halves up; in two steps of sixteen, so that no product is large."""
+    sixteenths = 16 * part // span
+    rest = 16 * (16 * part - sixteenths * span)
+    more = rest // span
+    return 16 * sixteenths + more + (2 * (rest - more * span) + span) // (2 * span)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import onnx
@@ -34,7 +35,7 @@ def quantise(
 
     Args:
         model: with its weights as initialisers, which are lost.
-        folder: for intermediate files.
+        folder: for intermediate files, of which nothing is left.
         precision: one of the two above.
         kept: names of the weights that keep their bits.
         pictures: what the model takes, by name, each with a batch axis; for ``"int8"``.
@@ -42,9 +43,24 @@ def quantise(
     Raises:
         ExportError: there is nothing to round.
     """
+    # In a folder of their own: what is beside the model that is written is taken for its weights.
+    with TemporaryDirectory(dir=folder) as aside:
+        rounded = _rounded(model, Path(aside), precision, kept, pictures)
+    sort_nodes(rounded.graph)  # the quantiser's own order forgets what branches use
+    drop_unused_domains(rounded)  # all that ONNX Runtime knows are named
+    return rounded
+
+
+def _rounded(
+    model: onnx.ModelProto,
+    folder: Path,
+    precision: str,
+    kept: Collection[str],
+    pictures: Iterable[dict[str, np.ndarray]],
+) -> onnx.ModelProto:
+    """What the quantiser makes of it."""
     ort = need("onnxruntime.quantization", "onnxruntime", "an ONNX file with eight bits a weight")
-    names = [folder / f"{name}.onnx" for name in ("float", "prepared", "rounded")]
-    source, prepared, target = names
+    source, prepared, target = (folder / f"{name}.onnx" for name in ("float", "prepared", "rounded"))
     save_model(model, source)
     beside = bool(outside(model))
     static = precision == "int8"
@@ -76,12 +92,7 @@ def quantise(
             reduce_range=_REDUCED,
             use_external_data_format=beside,
         )
-    rounded = onnx.load(target)
-    sort_nodes(rounded.graph)  # the quantiser's own order forgets what branches use
-    drop_unused_domains(rounded)  # all that ONNX Runtime knows are named
-    for file in names:
-        file.unlink()
-    return rounded
+    return onnx.load(target)
 
 
 def _chosen(graph: onnx.GraphProto, static: bool, kept: Collection[str]) -> list[str]:

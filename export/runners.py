@@ -64,10 +64,20 @@ class Artifact(ABC):
         rows behind are not boxes of no area anyway.
         """
         given = dict(images) if isinstance(images, Mapping) else {"images": images}
+        self._check_size(given["images"])
         inputs = {"images": np.ascontiguousarray(given["images"], self.metadata["input"]["dtype"])}
         if self.proposals is not None:
             inputs["proposals"] = _proposals(given, str(self.path))
         return self._run(inputs)
+
+    def _check_size(self, images: np.ndarray) -> None:
+        """Refuse sizes but the artifact's own: a runtime may take other pixels for those of that size."""
+        shape = tuple(np.shape(images))
+        if self.size is not None and shape[1:3] != self.size:
+            raise ExportError(
+                f"{self.path} takes images of height and width {self.size} only, these have the shape {shape}; scale "
+                "them to that size, or export the model again without a size, for images of any"
+            )
 
     def detect(
         self,

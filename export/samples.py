@@ -95,10 +95,26 @@ def _picture(number: int, source: Any, size: tuple[int, int] | None) -> SamplePi
     return SamplePicture(name, item.image)
 
 
+def digit_pictures(count: int, size: tuple[int, int] | None = None) -> list[np.ndarray]:
+    """Composed scenes of handwritten digits ``(H, W, 3)`` uint8, none of them one of :func:`sample_pictures`.
+
+    Args:
+        count: how many.
+        size: (height, width) of all; by default they vary.
+    """
+    return [_pixels("train", number, size) for number in range(count)]
+
+
 def _scene(number: int, height: int, width: int) -> SamplePicture:
+    return SamplePicture(f"digits:{number} {height}x{width}", _pixels("test", number, (height, width)))
+
+
+def _pixels(split: str, number: int, size: tuple[int, int] | None) -> np.ndarray:
     from zoo.datasets.digits import digit_scenes  # imports scikit-learn
 
+    if size is None:
+        return digit_scenes(split, number + 1).image(number)
+    height, width = size
     # Scenes have at least 64 pixels a side; networks for smaller pictures get a part of one.
-    scenes = digit_scenes("test", number + 1, size=(max(height, 64), max(width, 64)))
-    pixels = np.ascontiguousarray(scenes.image(number)[:height, :width])
-    return SamplePicture(f"digits:{number} {height}x{width}", pixels)
+    scenes = digit_scenes(split, number + 1, size=(max(height, 64), max(width, 64)))
+    return np.ascontiguousarray(scenes.image(number)[:height, :width])

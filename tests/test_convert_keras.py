@@ -78,6 +78,31 @@ def test_with_the_top(tmp_path, theirs, ours):
     assert zoo.load(tmp_path / "net.h5").zoo_meta.model == ours
 
 
+def rename_layer(path, old, new):
+    """What the file would be if a layer had had another name when it was saved."""
+    with h5py.File(path, "a") as file:
+        names = [name if isinstance(name, str) else name.decode() for name in file.attrs["layer_names"]]
+        file.attrs["layer_names"] = [(new if name == old else name).encode() for name in names]
+        group = file.create_group(new)
+        weights = [name if isinstance(name, str) else name.decode() for name in file[old].attrs["weight_names"]]
+        for name in weights:
+            # As Keras 2 wrote them: probs/probs/kernel:0.
+            group[f"{new}/{name.rpartition('/')[2].removesuffix(':0')}:0"] = file[f"{old}/{name}"][()]
+        group.attrs["weight_names"] = [key.encode() for key in (f"{new}/kernel:0", f"{new}/bias:0")]
+        del file[old]
+
+
+def test_the_published_resnets_call_their_last_layer_probs(tmp_path):
+    """As keras-applications 1838a367 did, for whose models the files were made."""
+    reference = their_model("ResNet50", input_shape=(96, 96, 3), classes=12)
+    path = save_legacy(reference, tmp_path / "net.h5")
+    rename_layer(path, "predictions", "probs")
+    reference.load_weights(path)  # it still is a file that keras.applications takes
+    x = picture(96)
+    model = zoo.get("resnet50", weights=path, classes=12)
+    assert_equal(logits(model, x), reference(preprocessed(x)))
+
+
 @pytest.mark.parametrize(("theirs", "ours"), [("VGG19", "vgg19"), ("ResNet50", "resnet50")])
 def test_without_the_top(tmp_path, theirs, ours):
     reference = their_model(theirs, include_top=False)

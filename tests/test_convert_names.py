@@ -29,6 +29,12 @@ def keras_shapes(build, top):
     return shapes
 
 
+def published_resnet(name):
+    """The real files are older than the name of today's last layer."""
+    shapes = keras_shapes(getattr(keras.applications, name), True)
+    return {array.replace("predictions/", "probs/"): shape for array, shape in shapes.items()}
+
+
 def torch_shapes(model):
     import torch
     import torchvision_names
@@ -50,6 +56,11 @@ FILES = {
             name.lower(),
         )
         for name in KERAS
+    },
+    **{
+        f"keras {name}, published": (lambda name=name: published_resnet(name), "keras_applications", name.lower())
+        for name in KERAS
+        if name.startswith("ResNet")
     },
     **{f"torch {name}": (lambda name=name: torch_shapes(name), "torchvision", name) for name in TORCH},
     "torch alexnet": (lambda: torch_shapes("alexnet"), "torchvision", "alexnet_one_tower"),
@@ -116,8 +127,17 @@ def test_files_without_their_top_are_known_too(name):
     assert layout.model(file.shapes) == name.lower()
     wanted = shapes_of(lambda: zoo.info(name.lower()).builder(None, include_top=False))
     assert convert_arrays(name.lower(), wanted, file, layout, part=True).keys() == wanted.keys()
-    with pytest.raises(WeightsError, match=r"missing: .*predictions/bias \(for "):
+    with pytest.raises(WeightsError, match=r"missing: .*predictions/bias \(for .*--option include_top=False") as caught:
         convert_arrays(name.lower(), model_shapes(name.lower()), file, layout)
+    assert "Is it for another model" not in str(caught.value)
+    # Where more is wrong, that would not help.
+    first = next(array for array in file.shapes if array.endswith("/kernel"))
+    other = layouts.shapes_only(dict(file.shapes) | {"more/kernel": (3,)}, name)
+    few = layouts.shapes_only({array: shape for array, shape in file.shapes.items() if array != first}, name)
+    for wrong in (other, few):
+        with pytest.raises(WeightsError, match="Is it for another model") as caught:
+            convert_arrays(name.lower(), model_shapes(name.lower()), wrong, layout)
+        assert "include_top" not in str(caught.value)
 
 
 def test_all_that_is_wrong_is_listed_at_once():
@@ -146,6 +166,26 @@ def test_shapes_that_cannot_be_rearranged_are_listed_too():
     file = layouts.shapes_only(shapes)
     with pytest.raises(WeightsError, match=r"2 of another shape.*conv3_1/conv/W.*fc6/W \(4096, 25087\) cannot be"):
         convert_arrays("vgg16", model_shapes("vgg16"), file, find_layout(file))
+
+
+@pytest.mark.parametrize("ranks", [{"fc6": 5, "fc7": 4}, {"fc7": 4}])
+def test_layers_of_low_rank_come_from_no_file(ranks):
+    """Nor does an array go into two of their kernels."""
+    name = "faster_rcnn_vgg16"
+    (layout,) = (layout for layout in LAYOUTS if type(layout).__name__ == "ChainerFasterRCNN")
+    whole = shapes_of(lambda: zoo.info(name).builder(("cat",), head_units=8))
+    sources = layout.arrays(name, whole, {})
+    file = layouts.shapes_only({array.names[0]: (1,) for array in sources.values() if array.names}, "net.npz")
+    thin = shapes_of(lambda: zoo.info(name).builder(("cat",), head_units=8, ranks=ranks))
+    with pytest.raises(WeightsError) as caught:
+        convert_arrays(name, thin, file, layout)
+    message = str(caught.value)
+    assert f"{2 * len(ranks)} missing: " in message
+    assert f"{len(ranks)} left over: " in message
+    for layer in ranks:
+        for part in ("first", "second"):
+            assert f"{layer}/{part} (no source is known)" in message
+        assert f"head/{layer}/W (1,)" in message
 
 
 @pytest.mark.parametrize(

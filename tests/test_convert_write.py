@@ -4,6 +4,7 @@ import gc
 import json
 import os
 
+import h5py
 import keras
 import layouts
 import numpy as np
@@ -97,6 +98,25 @@ def test_weights_of_ours_that_another_library_cannot_hold_are_refused(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["ours.weights.h5"]
 
 
+@pytest.mark.parametrize("layout", ["keras_applications", "chainercv"])
+def test_group_normalisation_has_no_means_and_variances_to_write(tmp_path, layout):
+    options = {**(CHAINER if layout == "chainercv" else {}), "norm": "group"}
+    path = save_arrays({"w": np.zeros(3)}, tmp_path / "ours.weights.h5", meta=WeightsMeta("resnet50", (), options))
+    with pytest.raises(WeightsError, match=r"ours\.weights\.h5 was made with norm='group'.*train it with norm='batch'"):
+        write_file(path, tmp_path / "theirs", layout, zoo.info("resnet50"))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["ours.weights.h5"]
+
+
+@pytest.mark.parametrize("ranks", [{"fc6": 5, "fc7": 4}, {"fc7": 4}])
+def test_compressed_weights_have_no_place_elsewhere(tmp_path, ranks):
+    name = "faster_rcnn_vgg16"
+    options = {**WRITABLE["chainercv", name].options(name, {}), "head_units": 8, "ranks": ranks}
+    path = save_arrays({"w": np.zeros(3)}, tmp_path / "ours.weights.h5", meta=WeightsMeta(name, ("cat",), options))
+    with pytest.raises(WeightsError, match=r"ours\.weights\.h5 is compressed \(ranks=.*fc7.*it was compressed from"):
+        write_file(path, tmp_path / "theirs.npz", "chainercv", zoo.info(name))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["ours.weights.h5"]
+
+
 def test_the_stride_that_chainercv_can_be_told_of_is_free(tmp_path):
     path = ours(tmp_path, **CHAINER, stride_in="3x3")
     assert write_file(path, tmp_path / "fb.npz", "chainercv", zoo.info("resnet50"))
@@ -144,7 +164,11 @@ def resnet18(tmp_path_factory):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("absent.npz", "x.weights.h5"), "absent.npz"),
+        (("absent.npz", "x.weights.h5"), "absent.npz does not exist"),
+        (("typo.pth", "x.weights.h5"), "typo.pth does not exist"),
+        (("run", "x.npz"), "run/model.weights.h5 does not exist"),
+        (("page.h5", "x.weights.h5"), "page.h5 is not an HDF5 weights file"),
+        (("keras3.weights.h5", "x.npz"), "keras3.weights.h5 is a file of Keras' own"),
         (("net.npz", "x.h5"), "give a DST that ends in .weights.h5"),
         (("net.npz", "x.weights.h5"), "2 of another shape"),
         (("net.npz", "x.weights.h5", "--layout", "chainercv"), "--layout chainercv"),
@@ -162,6 +186,10 @@ def test_mistakes_are_answered_in_a_line_and_write_nothing(tmp_path, capsys, mon
     os.link(resnet18, "net.npz")
     layouts.save_npz({"w": np.zeros(3, np.float32)}, tmp_path / "alexnet.npz")
     (tmp_path / "page.npz").write_text("<html><title>Sign in</title></html>")
+    (tmp_path / "page.h5").write_text("<html><title>Sign in</title></html>")
+    (tmp_path / "run").mkdir()
+    with h5py.File("keras3.weights.h5", "w") as file:
+        file["layers/conv/vars/0"] = np.zeros(3)
     save_arrays({"w": np.zeros(3)}, tmp_path / "ours.weights.h5", meta=WeightsMeta("resnet18"))
     before = sorted(p.name for p in tmp_path.iterdir())
     status, _, err = command(capsys, *arguments)

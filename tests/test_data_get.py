@@ -2,10 +2,12 @@
 
 import hashlib
 import io
+import shutil
 import stat
 import tarfile
 import zipfile
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from publisher import Page, Publisher, empty_home
@@ -129,6 +131,48 @@ def test_nothing_half_made_is_left(shop, tmp_path):
     with pytest.raises(ValueError, match=r"has 1 files JPEGImages/\*\.jpg, 2 belong there"):
         get_data("voc", tmp_path, shop.table)
     assert list((tmp_path / "VOCdevkit").iterdir()) == []
+
+
+def test_what_a_killed_unpacking_left_is_cleared_away(shop, tmp_path):
+    kept = [tmp_path / "VOCdevkit" / name for name in (".4711-voc2", ".git-voc", "4711-voc")]
+    left = tmp_path / "VOCdevkit" / ".4711-voc"
+    for folder in (left, *kept):
+        (folder / "VOCdevkit" / "VOC2007").mkdir(parents=True)
+        (folder / "half.jpg").write_bytes(b"half")
+    said = []
+    get_data("voc", tmp_path, shop.table, said.append)
+    assert not left.exists()
+    assert all((folder / "half.jpg").exists() for folder in kept)
+    assert any(line.startswith(f"{left}: ") for line in said)
+
+
+def test_advice_is_about_the_folder_of_data_sets(shop, tmp_path, monkeypatch):
+    """Not about that of weights, which would change nothing."""
+    full = SimpleNamespace(free=5)
+    monkeypatch.setattr("zoo.cache.shutil.disk_usage", lambda path: full)
+    with pytest.raises(
+        WeightsError, match=r"trainval\.tar needs .* 5 free; make room, or give .*--to.* on another disk"
+    ):
+        get_data("voc", tmp_path, shop.table)
+    full.free = 1 << 40
+    folder = get_data("voc", tmp_path / "fetched", shop.table)
+    shutil.rmtree(folder)
+    full.free = 5
+    with pytest.raises(WeightsError, match=r"VOCdevkit.* needs .* 5 free; make room, or give .*--to.* on another disk"):
+        get_data("voc", tmp_path / "fetched", shop.table)
+    (tmp_path / "archives").mkdir(exist_ok=True)
+    shutil.rmtree(tmp_path / "archives" / ".locks", ignore_errors=True)
+    (tmp_path / "archives" / ".locks").write_text("")
+    with pytest.raises(WeightsError, match=r"cannot be written .*; give .*--to.* that you may write to") as caught:
+        get_data("voc", tmp_path, shop.table)
+    assert "ZOO_HOME" not in str(caught.value)
+
+
+def test_a_page_instead_of_an_archive(shop, tmp_path):
+    shop.pages["/trainval.tar"] = Page(b"<html><title>Sign in</title></html>")
+    with pytest.raises(WeightsError, match=r"not the file but an HTML page titled 'Sign in' came") as caught:
+        get_data("voc", tmp_path, shop.table)
+    assert "weights" not in str(caught.value)
 
 
 def test_a_folder_that_lost_files_is_told(shop, tmp_path):

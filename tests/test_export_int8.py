@@ -189,6 +189,20 @@ def test_rounding_errs_by_no_more_than_half_a_step(precision, tmp_path):
     assert error.max() > 1e-3
 
 
+@pytest.mark.parametrize("precision", ["dynamic_int8", "int8"])
+def test_nothing_that_the_quantiser_needed_is_left(precision, tmp_path, monkeypatch):
+    """Weights too large for one file, limits brought down, lie beside the quantiser's models as well."""
+    monkeypatch.setattr("zoo.export.onnx_files._LIMIT", 0)
+    monkeypatch.setattr("zoo.export.onnx_files._SMALL", 0)
+    rng = np.random.default_rng(0)
+    model, _ = two_dense_layers(rng)
+    x = rng.normal(size=(3, 8)).astype("float32")
+    rounded = quantise(model, tmp_path, precision, {"b"}, [{"images": x}])
+    assert not list(tmp_path.iterdir())
+    assert "b" in {tensor.name for tensor in rounded.graph.initializer if tensor.raw_data}
+    onnx.checker.check_model(rounded, full_check=True)
+
+
 def test_nodes_come_behind_what_their_branches_use():
     branch = helper.make_graph(
         [helper.make_node("Add", ["late", "late"], ["inner"])],

@@ -1,5 +1,7 @@
 """What an exported classifier looks at is what `zoo eval` shows the Keras model."""
 
+from fractions import Fraction
+
 import keras
 import numpy as np
 import pytest
@@ -51,6 +53,47 @@ def test_halves_are_rounded_as_opencv_rounds_them(factor):
 @pytest.mark.parametrize("size", [(200, 16_000), (60_000, 300)])
 def test_very_long_pictures(size):
     image = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
+    mine = centre_view(tf.cast(image[None], tf.float32), 224).numpy()[0]
+    assert (mine != CentreCrop(224)(image)[0]).mean() < 0.001
+
+
+def bilinear_middle(image, size):
+    """The view of a picture that grows, in numbers of 64 bits; sides are rounded as Python rounds, halves to even."""
+    small, short = min(image.shape[:2]), round(size * 256 / 224)
+    total = image.astype(np.int64)
+    for axis in (0, 1):
+        old = image.shape[axis]
+        new = max(round(Fraction(old * short, small)), short)
+        centre = np.arange(size, dtype=np.int64) + (new - size) // 2
+        # Of 2 * new to an old pixel; what is beyond the outermost centres has their colour.
+        place = np.clip((2 * centre + 1) * old - new, 0, (old - 1) * 2 * new)
+        left, part = place // (2 * new), place % (2 * new)
+        right = ((512 * part + 2 * new) // (4 * new)).reshape((-1, 1, 1) if axis == 0 else (1, -1, 1))
+        beyond = np.minimum(left + 1, old - 1)
+        total = (256 - right) * total.take(left, axis) + right * total.take(beyond, axis)
+    return (total + 32768) // 65536
+
+
+@pytest.mark.parametrize("size", [(32, 8000), (40, 8000), (8000, 32), (16, 3000)])
+def test_narrow_strips_are_enlarged_to_the_bit(size):
+    """Old side by new side, and place by either, pass 32 bits: 8000 x 64,000."""
+    image = np.random.default_rng(size).integers(0, 256, (*size, 3), np.uint8)
+    mine = centre_view(tf.cast(image[None], tf.float32), 224).numpy()[0]
+    np.testing.assert_array_equal(mine, bilinear_middle(image, 224))
+    np.testing.assert_array_equal(mine, CentreCrop(224)(image)[0])
+
+
+@pytest.mark.parametrize("size", [(1, 65_535), (60_001, 1)])
+def test_the_narrowest_strips(view, size):
+    """Enlarged to more than two million pixels; OpenCV would have to make them all."""
+    image = np.random.default_rng(size).integers(0, 256, (*size, 3), np.uint8)
+    np.testing.assert_array_equal(view(image[None]).numpy()[0], bilinear_middle(image, SIZE))
+
+
+@pytest.mark.parametrize("size", [(512, 513), (681, 512), (1024, 1538)])
+def test_sides_that_shrink_to_a_half_are_rounded_as_python_rounds(size):
+    """A view of a picture scaled to a pixel more shows other areas."""
+    image = np.random.default_rng(size).integers(0, 256, (*size, 3), np.uint8)
     mine = centre_view(tf.cast(image[None], tf.float32), 224).numpy()[0]
     assert (mine != CentreCrop(224)(image)[0]).mean() < 0.001
 

@@ -98,6 +98,15 @@ def test_pictures_of_any_size_in_one_request_and_one_of_them_broken(client, dete
             assert np.abs(np.asarray(drawn).astype(int) - np.asarray(original)).max() > 50
 
 
+def test_no_picture_given_is_drawn_over(client, pictures, tmp_path, capsys):
+    before = {path: path.read_bytes() for path in pictures}
+    assert client(*pictures, "--score", 0, "--out", tmp_path) == 0
+    assert {path: path.read_bytes() for path in pictures} == before
+    for path in pictures:
+        with Image.open(tmp_path / f"{path.stem}-detections.png") as drawn, Image.open(path) as original:
+            assert drawn.size == original.size
+
+
 def test_many_pictures_are_sent_in_several_requests(client, pictures, capsys):
     client(*pictures, "--score", 0.2)
     together = capsys.readouterr().out
@@ -142,6 +151,27 @@ def test_pictures_are_drawn_upright(client, tmp_path, capsys):
     assert "turned.jpg (60x100): " in capsys.readouterr().out
     with Image.open(tmp_path / "drawn" / "turned.png") as drawn:
         assert drawn.size == (60, 100)
+
+
+@pytest.mark.parametrize(
+    ("pictures", "out", "names"),
+    [
+        (("a.jpg", "b.png"), "found", ("a.png", "b.png")),
+        (("x/a.jpg", "y/a.png", "a.jpg"), "found", ("a.png", "a-2.png", "a-3.png")),
+        (("x/a.jpg", "y/a.jpg", "a-2.jpg"), "found", ("a.png", "a-2.png", "a-2-2.png")),
+        (("a.png", "x/b.png"), ".", ("a-detections.png", "b-detections.png")),
+        (("a.png", "a.jpg"), "found/..", ("a-detections.png", "a-detections-2.png")),
+        (("a.png", "a-detections.png"), ".", ("a-detections-2.png", "a-detections-detections.png")),
+    ],
+)
+def test_every_picture_has_a_file_of_its_own_to_be_drawn_into(pictures, out, names, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(FOLDER)
+    from results import groups
+
+    found = [pair for group in groups([Path(name) for name in pictures], Path(out), 2) for pair in group]
+    assert found == [(Path(name), Path(out) / target) for name, target in zip(pictures, names, strict=True)]
+    assert [target for _, target in next(groups([Path(name) for name in pictures], None, 9))] == [None] * len(pictures)
 
 
 def test_clients_need_nothing_of_this_package():

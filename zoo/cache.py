@@ -23,6 +23,8 @@ from zoo.weights_error import WeightsError
 
 _PATIENCE = 2.0  # seconds to wait for another process before saying so
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+# Which folder to choose instead, for what is kept in the cache; data sets are kept elsewhere.
+MEND = "set ZOO_HOME to a folder"
 
 
 def cache_folder() -> Path:
@@ -46,11 +48,11 @@ def addresses(name: str, url: str) -> tuple[str, ...]:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
+def locked(path: Path, mend: str = MEND) -> Iterator[None]:
     """Only one process or thread at a time is inside for the same ``path``; the others wait.
 
     The operating system frees the lock of a process that dies. Lock files stay, in ``.locks`` beside ``path``: to
-    remove one while others wait for it would let two in.
+    remove one while others wait for it would let two in. ``mend`` begins the advice where that cannot be written.
     """
     lock_file = path.parent / ".locks" / (path.name + ".lock")
     try:
@@ -63,9 +65,7 @@ def locked(path: Path) -> Iterator[None]:
                 print(f"waiting for another process that makes {path.name} ...", file=sys.stderr)
             lock.acquire()
     except OSError as error:
-        raise WeightsError(
-            f"{lock_file.parent} cannot be written ({error}); set ZOO_HOME to a folder that you may write to"
-        ) from error
+        raise WeightsError(f"{lock_file.parent} cannot be written ({error}); {mend} that you may write to") from error
     try:
         yield
     finally:
@@ -73,10 +73,13 @@ def locked(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def room_for(what: str, path: Path, needed: int | None) -> Iterator[None]:
-    """Check that ``needed`` bytes fit beside ``path``, and turn a disk that fills up meanwhile into plain words."""
+def room_for(what: str, path: Path, needed: int | None, mend: str = MEND) -> Iterator[None]:
+    """Check that ``needed`` bytes fit beside ``path``, and turn a disk that fills up meanwhile into plain words.
+
+    ``mend`` begins the advice to keep it elsewhere.
+    """
     size = "an unknown number of" if needed is None else f"{needed:,}"
-    mend = "make room, or set ZOO_HOME to a folder on another disk"
+    mend = f"make room, or {mend} on another disk"
     free = shutil.disk_usage(path.parent).free
     if needed is not None and free < needed:
         raise WeightsError(f"{what}: {path} needs {size} bytes, but its disk has only {free:,} free; {mend}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from zoo.unpack import unpack
 _VOC = "http://host.robots.ox.ac.uk/pascal/VOC"
 _COCO = "http://images.cocodataset.org"
 ARCHIVES = "archives"  # folder of what was fetched, in the folder of the data sets
+# Data sets do not go into ZOO_HOME: where to keep them is said on the command line.
+_MEND = "give `zoo data get --to` a folder"
 
 
 @dataclass(frozen=True)
@@ -152,7 +155,7 @@ def get_data(
         return folder
     archives = home / ARCHIVES
     archives.mkdir(parents=True, exist_ok=True)
-    with locked(archives / name):
+    with locked(archives / name, _MEND):
         if not folder.is_dir():  # another process may have made it meanwhile
             paths = [_archive(name, archive, archives, say) for archive in data_set.archives]
             _unpack_all(name, data_set, paths, folder, say)
@@ -178,16 +181,19 @@ def _archive(name: str, archive: Archive, folder: Path, say: Callable[[str], obj
             f"({archive.expected}, from {archive.url}) and run this again"
         )
     say(f"{archive.url} -> {path}")
-    write_stamp(path, fetch(name, addresses(archive.name, archive.url), path, archive.expected))
+    write_stamp(path, fetch(name, addresses(archive.name, archive.url), path, archive.expected, _MEND))
     return path
 
 
 def _unpack_all(name: str, data_set: DataSet, paths: list[Path], folder: Path, say: Callable[[str], object]) -> None:
     """Unpack aside, check, then give the folder its name."""
     folder.parent.mkdir(parents=True, exist_ok=True)
+    for left in _left_over(folder.parent, name):
+        say(f"{left}: removing what an unpacking that was cut short left")
+        shutil.rmtree(left, ignore_errors=True)
     aside = folder.parent / f".{os.getpid()}-{name}"
     try:
-        with room_for(name, aside, sum(path.stat().st_size for path in paths)):
+        with room_for(name, aside, sum(path.stat().st_size for path in paths), _MEND):
             for path in paths:
                 say(f"{path}: unpacking")
                 unpack(path, aside)
@@ -198,6 +204,11 @@ def _unpack_all(name: str, data_set: DataSet, paths: list[Path], folder: Path, s
         os.replace(made, folder)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def _left_over(folder: Path, name: str) -> list[Path]:
+    """What processes that were killed left; under the lock it can be nobody's at work."""
+    return [path for path in folder.iterdir() if re.fullmatch(rf"\.\d+-{re.escape(name)}", path.name)]
 
 
 def _check_complete(data_set: DataSet, folder: Path) -> None:

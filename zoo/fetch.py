@@ -12,13 +12,14 @@ import os
 import re
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import requests
 import urllib3
 
 from zoo import __version__
-from zoo.cache import room_for
+from zoo.cache import MEND, room_for
 from zoo.file_checks import Expected, Unfit, check, text_kind
 from zoo.part_file import PartFile, drop_parts
 from zoo.transfer_bar import TransferBar
@@ -46,20 +47,31 @@ class _Unavailable(Exception):
     """This address does not give the file, now or ever."""
 
 
-def fetch(title: str, addresses: Sequence[str], path: Path, expected: Expected) -> dict[str, str]:
+@dataclass(frozen=True)
+class _Wanted:
+    """What is fetched: how messages call it, what is known of it, and where else to keep it if its disk is full."""
+
+    title: str
+    expected: Expected
+    mend: str
+
+
+def fetch(title: str, addresses: Sequence[str], path: Path, expected: Expected, mend: str = MEND) -> dict[str, str]:
     """Fetch ``path`` from the first of ``addresses`` that has it as expected; gives its hashes by algorithm.
 
     The caller holds the lock of ``path``. ``WeightsError`` if no address gives it: it names each address, what
-    happened there, and where to put the file by hand. Nothing is left then but what the next call can go on with.
+    happened there, and where to put the file by hand; ``mend`` begins its advice where a disk is full. Nothing is left
+    then but what the next call can go on with.
 
     >>> fetch("weights", ["https://example.org/net.npz"], Path("net.npz"), Expected(size=9))  # doctest: +SKIP
     """
+    wanted = _Wanted(title, expected, mend)
     problems = []
     for address in addresses:
         part = PartFile(path, address)
         try:
             with TransferBar(path.name) as bar:
-                hashes = _fetch_from(address, part, expected, bar, title)
+                hashes = _fetch_from(address, part, wanted, bar)
         except _Unavailable as error:
             problems.append(f"{_shown(address)}: {error}")
             continue
@@ -73,26 +85,26 @@ def fetch(title: str, addresses: Sequence[str], path: Path, expected: Expected) 
     )
 
 
-def _fetch_from(address: str, part: PartFile, expected: Expected, bar: TransferBar, title: str) -> dict[str, str]:
+def _fetch_from(address: str, part: PartFile, wanted: _Wanted, bar: TransferBar) -> dict[str, str]:
     """Complete and check the part; a resumed one that turns out wrong is fetched once more from its beginning."""
     while True:
         resumed = part.size > 0
-        _complete(address, part, expected, bar, title)
+        _complete(address, part, wanted, bar)
         try:
-            return check(part.path, expected)
+            return check(part.path, wanted.expected)
         except Unfit as error:
             part.drop()
             if not resumed:
                 raise _Unavailable(f"what came is not as registered and was not kept: {error}") from error
 
 
-def _complete(address: str, part: PartFile, expected: Expected, bar: TransferBar, title: str) -> None:
+def _complete(address: str, part: PartFile, wanted: _Wanted, bar: TransferBar) -> None:
     """Try until the part holds all bytes that the server has."""
     failures = 0
     while True:
         before = part.size
         try:
-            return _try_once(address, part, expected, bar, title)
+            return _try_once(address, part, wanted, bar)
         except _Broken as error:
             failures = 1 if part.size - before >= _PROGRESS else failures + 1
             if failures > len(WAITS):
@@ -103,8 +115,9 @@ def _complete(address: str, part: PartFile, expected: Expected, bar: TransferBar
             time.sleep(wait)
 
 
-def _try_once(address: str, part: PartFile, expected: Expected, bar: TransferBar, title: str) -> None:
+def _try_once(address: str, part: PartFile, wanted: _Wanted, bar: TransferBar) -> None:
     """Ask for the rest of the file, and add to the part what comes."""
+    expected = wanted.expected
     if part.size and not (part.validator or expected.hashes):
         part.drop()  # nothing could tell whether old and new bytes are of one file
     if part.size and part.size == part.total:
@@ -122,7 +135,8 @@ def _try_once(address: str, part: PartFile, expected: Expected, bar: TransferBar
                 raise _Unavailable(f"it serves {total:,} bytes, not {expected.size:,}")
             whole = expected.size if total is None else total
             bar.start(have, whole)
-            with room_for(title, part.target, None if whole is None else whole - have), open(part.path, "ab") as file:
+            needed = None if whole is None else whole - have
+            with room_for(wanted.title, part.target, needed, wanted.mend), open(part.path, "ab") as file:
                 for piece in pieces:
                     have += len(piece)
                     if whole is not None and have > whole:
@@ -200,11 +214,11 @@ def _pieces(reply: requests.Response) -> Iterator[bytes]:
 
 
 def _refuse_text(reply: requests.Response, first: bytes) -> None:
-    """No weights are text; pages that say 'not found', 'sign in' or 'too many downloads' are."""
+    """Neither weights nor archives are text; pages that say 'not found', 'sign in' or 'too many downloads' are."""
     kind = text_kind(first)
     if kind:
         label = reply.headers.get("Content-Type", "no content type")
-        raise _Unavailable(f"no weights but {kind} came ({label}, from {_shown(reply.url)}); it was not kept")
+        raise _Unavailable(f"not the file but {kind} came ({label}, from {_shown(reply.url)}); it was not kept")
 
 
 def _does_ranges(reply: requests.Response) -> bool:

@@ -44,12 +44,12 @@ def main() -> int:
             query = {"query": np.array([b""], object)}
             told = predict(stub, args.model, "metadata", query, args.timeout)
             classes = json.loads(told["json"][0])["classes"]
-            for paths in groups(args.pictures, args.batch):
-                data = {"image_bytes": np.array([path.read_bytes() for path in paths], object)}
+            for pairs in groups(args.pictures, args.out, args.batch):
+                data = {"image_bytes": np.array([path.read_bytes() for path, _ in pairs], object)}
                 outputs = predict(stub, args.model, "serve_encoded", data, args.timeout)
-                for place, path in enumerate(paths):
+                for place, (path, target) in enumerate(pairs):
                     row = {name: value[place] for name, value in outputs.items()}
-                    good &= report(path, row, classes, args.score, args.out)
+                    good &= report(path, row, classes, args.score, target)
         except grpc.RpcError as error:
             print(f"{args.address}: {error.code().name}: {error.details()}", file=sys.stderr)
             return 2

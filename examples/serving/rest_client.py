@@ -45,11 +45,11 @@ def main() -> int:
         try:
             # A signature with one output gives its values bare.
             classes = json.loads(predict(session, url, "metadata", [""], args.timeout)[0])["classes"]
-            for paths in groups(args.pictures, args.batch):
-                data = [{"b64": base64.b64encode(path.read_bytes()).decode()} for path in paths]
+            for pairs in groups(args.pictures, args.out, args.batch):
+                data = [{"b64": base64.b64encode(path.read_bytes()).decode()} for path, _ in pairs]
                 rows = predict(session, url, "serve_encoded", data, args.timeout)
-                for path, row in zip(paths, rows, strict=True):
-                    good &= report(path, row, classes, args.score, args.out)
+                for (path, target), row in zip(pairs, rows, strict=True):
+                    good &= report(path, row, classes, args.score, target)
         except (requests.RequestException, Refused) as error:
             print(f"{url}: {error}", file=sys.stderr)
             return 2

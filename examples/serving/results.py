@@ -35,10 +35,31 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--timeout", type=float, default=60.0, metavar="S", help="seconds a request (default: 60)")
 
 
-def groups(paths: Sequence[Path], most: int) -> Iterator[list[Path]]:
-    """Files that go into one request."""
-    for start in range(0, len(paths), most):
-        yield list(paths[start : start + most])
+def groups(paths: Sequence[Path], out: Path | None, most: int) -> Iterator[list[tuple[Path, Path | None]]]:
+    """Files that go into one request, each with the one that it is drawn into; none without a folder ``out``."""
+    drawn = [None] * len(paths) if out is None else targets(paths, out)
+    pairs = list(zip(paths, drawn, strict=True))
+    for start in range(0, len(pairs), most):
+        yield pairs[start : start + most]
+
+
+def targets(paths: Sequence[Path], out: Path) -> list[Path]:
+    """A PNG file in ``out`` for every picture: none twice, and none of the pictures given.
+
+    In a folder that pictures come from all get ``-detections`` behind their names, as of `zoo detect`.
+    """
+    suffix = "-detections" if out.resolve() in {path.parent.resolve() for path in paths} else ""
+    taken = {path.resolve() for path in paths}
+    found = []
+    for path in paths:
+        stem = path.stem + suffix
+        target, number = out / f"{stem}.png", 1
+        while target.resolve() in taken:
+            number += 1
+            target = out / f"{stem}-{number}.png"
+        taken.add(target.resolve())
+        found.append(target)
+    return found
 
 
 def found_in(row: dict[str, Any], classes: Sequence[str], least: float) -> list[Found]:
@@ -53,8 +74,8 @@ def found_in(row: dict[str, Any], classes: Sequence[str], least: float) -> list[
     ]
 
 
-def report(path: Path, row: dict[str, Any], classes: Sequence[str], least: float, out: Path | None) -> bool:
-    """Print what is in one picture, draw it into the folder ``out``; whether it could be read."""
+def report(path: Path, row: dict[str, Any], classes: Sequence[str], least: float, target: Path | None) -> bool:
+    """Print what is in one picture, draw it into the file ``target``; whether it could be read."""
     if int(row["status"]) != 0:
         error = row["error"]
         print(f"{path}: {error.decode() if isinstance(error, bytes) else error}", file=sys.stderr)
@@ -65,9 +86,9 @@ def report(path: Path, row: dict[str, Any], classes: Sequence[str], least: float
     for each in found:
         place = "" if each.box is None else "  at " + " ".join(f"{side:.1f}" for side in each.box)
         print(f"  {each.name}  {each.score:.3f}{place}")
-    if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
-        draw(path, found).save(out / f"{path.stem}.png")
+    if target is not None:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        draw(path, found).save(target)
     return True
 
 

@@ -11,7 +11,8 @@ from zoo.cli.models import add_option
 
 _LAYOUTS = ("keras_applications", "chainercv")
 _DESCRIPTION = """SRC may be
-  .h5          keras.applications: VGG-16/19, ResNet-50/101/152, with or without their top
+  .h5          keras.applications: VGG-16/19, ResNet-50/101/152; for files without their top ('notop') add
+               --option include_top=False
   .npz         ChainerCV: VGG-16, ResNet-50/101/152 ('he'; for 'fb' add --option stride_in=3x3), Faster R-CNN VGG-16
   .pth         torchvision: AlexNet, VGG, ResNet; state dictionaries, read without running what is pickled in them
   .onnx        the ONNX model zoo: AlexNet, CaffeNet, VGG, ResNet v1
@@ -40,9 +41,10 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
 def _convert(args: argparse.Namespace) -> int:
     from zoo.convert.readers import is_foreign
 
-    if args.source.is_file() and is_foreign(args.source):
-        return _into_ours(args)
-    return _out_of_ours(args)
+    source = args.source / "model.weights.h5" if args.source.is_dir() else args.source
+    if not source.is_file():
+        raise ValueError(f"{source} does not exist; give a weights file, or a run folder of `zoo train`")
+    return _into_ours(args) if is_foreign(args.source) else _out_of_ours(args, source)
 
 
 def _into_ours(args: argparse.Namespace) -> int:
@@ -68,11 +70,15 @@ def _into_ours(args: argparse.Namespace) -> int:
     return 0
 
 
-def _out_of_ours(args: argparse.Namespace) -> int:
+def _out_of_ours(args: argparse.Namespace, source: Path) -> int:
     from zoo.convert.writers import write_file
-    from zoo.weights_io import SUFFIX, read_meta
+    from zoo.weights_io import SUFFIX, is_ours, read_meta
 
-    source = args.source / "model.weights.h5" if args.source.is_dir() else args.source
+    if not is_ours(source):
+        raise ValueError(
+            f"{source} is a file of Keras' own; load it with zoo.get(NAME, weights={str(source)!r}), and save that "
+            "with zoo.weights_io.save_weights_file first"
+        )
     by_suffix = {".npz": "chainercv", ".h5": "keras_applications"}
     layout = args.layout or by_suffix.get(args.target.suffix)
     if layout is None or args.target.name.endswith(SUFFIX):

@@ -135,7 +135,7 @@ def _export(args: argparse.Namespace) -> int:
     else:
         fewer = {"precision": args.precision, "most_lost": args.most_lost}
         export = {"onnx": zoo.export.onnx, "tflite": zoo.export.tflite}[kind]
-        shown = _representative(args.representative)
+        shown = _representative(args.representative, args.size)
         exported = export(model, args.out, representative=shown, **fewer, **shared)
     say(f"written   {exported.path}: {describe(model)}, {exported.report['bytes'] / 1e6:.1f} MB")
     say(f"written   {exported.report_path}")
@@ -143,13 +143,13 @@ def _export(args: argparse.Namespace) -> int:
     return 0
 
 
-def _representative(names: list[str] | None) -> list[Any] | None:
-    """Paths, and scenes of digits for the word."""
+def _representative(names: list[str] | None, size: tuple[int, int] | None) -> list[Any] | None:
+    """Paths, and for the word ``digits`` scenes of them, in the artifact's size."""
     if names != ["digits"] or Path("digits").exists():
         return names
-    from zoo.datasets.digits import digit_scenes
+    from zoo.export.samples import digit_pictures
 
-    return [digit_scenes("train", _SCENES).image(number) for number in range(_SCENES)]
+    return digit_pictures(_SCENES, size)
 
 
 def _proposals(args: argparse.Namespace) -> ProposalsOf | None:

@@ -11,6 +11,9 @@ from zoo.pieces import Rows
 from zoo.weights_error import WeightsError
 
 _SHOWN = 12  # names listed of each kind of fault
+# What our classifiers have above their convolutions; of the last layer every classifier has one of the two.
+_TOP = ("fc6/", "fc7/", "fc8/", "predictions/")
+_LAST = {"fc8/kernel", "predictions/kernel"}
 
 
 class Converted(Mapping[str, np.ndarray]):
@@ -72,13 +75,13 @@ def convert_arrays(
     ignored = layout.ignored(found)
     for name in new:
         arrays.pop(name, None)
-    missing = [f"{name} (no source is known)" for name in wanted if name not in arrays and name not in new]
+    missing = {name: f"{name} (no source is known)" for name in wanted if name not in arrays and name not in new}
     misshapen = []
     shapes: dict[str, Shape] = {}
     for name, array in arrays.items():
         absent = [source for source in array.names if source not in found]
         if absent:
-            missing.append(f"{', '.join(absent)} (for {name})")
+            missing[name] = f"{', '.join(absent)} (for {name})"
             continue
         shapes[name], fault = _shape(array, found)
         if fault or shapes[name] != tuple(wanted[name]):
@@ -90,14 +93,21 @@ def convert_arrays(
         own = layout.arrays(model, wanted, found)
         used |= {source for name in new if name in own for source in own[name].names}
     left_over = [] if part else [f"{name} {found[name]}" for name in found if name not in used and name not in ignored]
-    kinds = {"missing": missing, "left over": left_over, "of another shape": misshapen}
+    kinds = {"missing": [*missing.values()], "left over": left_over, "of another shape": misshapen}
     faults = [f"{len(names)} {kind}: {_list(names)}" for kind, names in kinds.items() if names]
     if faults:
+        advice = "Is it for another model, or made with other classes or options?"
+        if len(faults) == 1 and _only_the_top(missing):
+            advice = "Only the top is missing: give include_top=False (`zoo convert --option include_top=False`)"
         raise WeightsError(
-            f"{file.path} ({layout.about}) does not fit the model {model}. {'. '.join(faults)}. "
-            "Is it for another model, or made with other classes or options?"
+            f"{file.path} ({layout.about}) does not fit the model {model}. {'. '.join(faults)}. {advice}"
         )
     return Converted(file, layout, arrays, shapes)
+
+
+def _only_the_top(missing: Collection[str]) -> bool:
+    """Whether a classifier's layers behind its convolutions are missing, and nothing else."""
+    return not _LAST.isdisjoint(missing) and all(name.startswith(_TOP) for name in missing)
 
 
 def fits(layout: Layout, model: str, wanted: Shapes, file: ArrayFile, names: Collection[str]) -> bool:

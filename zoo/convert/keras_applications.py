@@ -45,7 +45,11 @@ class KerasVGG:
 
 
 class KerasResNet:
-    """The very names that our ResNets have; images BGR minus VGG's mean colour, the stride in the first 1x1."""
+    """The very names that our ResNets have; images BGR minus VGG's mean colour, the stride in the first 1x1.
+
+    The published files were saved when the last layer was called ``probs`` (keras-applications at 1838a367). Keras
+    loads them by the layers' order, so that it never noticed that today's models call it ``predictions``.
+    """
 
     name = "keras_applications"
     about = "keras.applications' ResNet"
@@ -63,9 +67,11 @@ class KerasResNet:
         return {"inputs": "caffe", "epsilon": 1.001e-5, "pool": "padded", "stride_in": "1x1"}
 
     def arrays(self, model: str, wanted: Shapes, found: Shapes) -> dict[str, Array]:
-        """Same names, same arrays."""
-        known = [*resnet_places(wanted), *(name for name in wanted if name.startswith("predictions/"))]
-        return {name: same(name) for name in known}
+        """Same names, same arrays, but for the last layer's former name."""
+        top = "probs" if "probs/kernel" in found else "predictions"
+        last = {f"predictions/{role}": same(f"{top}/{role}") for role in ("kernel", "bias")}
+        places = resnet_places(wanted)
+        return {name: last.get(name) or same(name) for name in wanted if name in places or name in last}
 
     def ignored(self, found: Shapes) -> dict[str, str]:
         """None."""

@@ -91,6 +91,8 @@ def resnet_arrays(
 def plain_arrays(wanted: Shapes, names: Callable[[str], Names], grouped: bool = False) -> dict[str, Array]:
     """Sources of the variables of a network of convolutions and three dense layers, as AlexNet's and VGG's.
 
+    Those of a layer of low rank, ``fc6/first`` and ``fc6/second``, have none: no file holds such layers.
+
     Args:
         wanted: our variables.
         names: names of a layer's arrays; ``KeyError`` for a layer that the file does not have.
@@ -99,6 +101,8 @@ def plain_arrays(wanted: Shapes, names: Callable[[str], Names], grouped: bool = 
     arrays: dict[str, Array] = {}
     for name, shape in wanted.items():
         layer, _, role = name.rpartition("/")
+        if role not in ("kernel", "bias"):
+            continue
         group = _GROUPED.fullmatch(layer) if grouped else None
         try:
             kernel, bias = names(group[1] if group else layer)

@@ -74,6 +74,7 @@ def write_file(source: str | Path, target: str | Path, layout_name: str, model: 
 
 def _compare_options(layout: Layout, model: str, options: Mapping[str, object], source: str) -> bool:
     """Whether the first convolution's colours have to change places; an error if more than that differs."""
+    _refuse_other_layers(layout, options, source)
     implied = layout.options(model, {})
     free = (*_NOT_COMPARED, *_FREE.get(layout.name, ()))
     differing = {name: value for name, value in implied.items() if name not in free and options.get(name) != value}
@@ -91,6 +92,20 @@ def _compare_options(layout: Layout, model: str, options: Mapping[str, object], 
         f"{source} was made for the input {ours.describe()} (inputs={options['inputs']!r}), {layout.about} gives "
         f"{theirs.describe()}: train it with inputs={implied['inputs']!r} first"
     )
+
+
+def _refuse_other_layers(layout: Layout, options: Mapping[str, object], source: str) -> None:
+    """An error for layers that no other library's file has a place for."""
+    if options.get("ranks"):
+        raise WeightsError(
+            f"{source} is compressed (ranks={options['ranks']!r}): its layers are products of two kernels, "
+            f"{layout.about} has whole ones. Convert the weights that it was compressed from"
+        )
+    if options.get("norm") == "group":
+        raise WeightsError(
+            f"{source} was made with norm='group', but {layout.about} has batch normalisation, whose means and "
+            "variances these weights lack: train it with norm='batch' first"
+        )
 
 
 def _for_file(layout: Layout, model: str, file: ArrayFile, wanted: Shapes, flip: bool) -> dict[str, Make]:
