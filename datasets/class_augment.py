@@ -12,6 +12,7 @@ import numpy as np
 from zoo.datasets.class_records import ClassificationDataset
 from zoo.datasets.class_views import centre_crop, resize_short
 
+_DECIMALS = 6  # by which components are compared; a picture has levels of 1/255
 _DEVIATION = 0.1  # of the colour noise, in units of the principal components' variances
 # Networks that see more pixels than this are for photographs, not for thumbnails as CIFAR's.
 LARGEST_THUMBNAIL = 64
@@ -29,6 +30,15 @@ class ColourComponents:
 
     variances: tuple[float, ...]
     directions: tuple[tuple[float, ...], ...]
+
+    def __repr__(self) -> str:
+        """Rounded: a resumed training compares it, and another processor finds other last digits.
+
+        It shows variances times directions, which is what is added: a direction without variance may be any.
+        """
+        noise = np.asarray(self.variances)[:, None] * np.asarray(self.directions)
+        shown = ", ".join(str(tuple(row)) for row in (noise.round(_DECIMALS) + 0.0).tolist())  # + 0.0: no -0.0
+        return f"{type(self).__name__}({shown})"
 
     def shift(self, alpha: np.ndarray) -> np.ndarray:
         """What is added to every pixel of a picture, (3,) in levels of 0-255: the sum of alpha x variance x direction.
@@ -57,8 +67,9 @@ def colour_components(dataset: ClassificationDataset, pictures: int = 1000, pixe
         square += colours.T @ colours / len(colours) / len(chosen)
     variances, vectors = np.linalg.eigh(square - np.outer(mean, mean))
     directions = vectors.T[::-1]
-    # An eigenvector's sign is open: the largest part is made positive.
-    directions = directions * np.sign(directions[np.arange(3), np.abs(directions).argmax(axis=1)])[:, None]
+    # An eigenvector's sign is open: the largest part is made positive, of equal ones the first.
+    largest = np.abs(directions).round(_DECIMALS).argmax(axis=1)
+    directions = directions * np.sign(directions[np.arange(3), largest])[:, None]
     return ColourComponents(
         tuple(np.maximum(variances[::-1], 0.0).tolist()), tuple(tuple(row) for row in directions.tolist())
     )

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import zipfile
+import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -152,7 +153,7 @@ def _kept(path: Path | None, search: Callable[[], dict[str, np.ndarray]]) -> dic
         try:
             with np.load(path, allow_pickle=False) as kept:
                 return dict(kept)
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error):
             pass
     found = search()
     if path is not None:

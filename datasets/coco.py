@@ -18,6 +18,8 @@ LAYOUT = "annotations/instances_SPLIT.json with SPLIT/*.jpg, or instances.json w
 
 # Where a split's annotations lie in a folder: COCO's own layout, and what common tools export.
 _FILES = ("annotations/instances_{}.json", "instances_{}.json", "annotations/{}.json", "{}/_annotations.coco.json")
+# Names of files in the same folders that are no splits begin so.
+OTHER_FILES = ("instances", "captions", "person_keypoints", "panoptic", "image_info")
 _ONLY = ("instances.json", "annotations/instances.json", "_annotations.coco.json")
 
 
@@ -76,7 +78,7 @@ def coco_splits(root: str | Path) -> tuple[str, ...]:
         for path in sorted(root.glob(pattern.format("*"))):
             text = path.relative_to(root).as_posix()
             name = re.fullmatch(re.escape(pattern).replace(r"\{\}", "(.+)"), text)[1]
-            if not name.startswith(("instances", "captions", "person_keypoints", "panoptic", "image_info")):
+            if not name.startswith(OTHER_FILES):
                 found[name] = None
     return tuple(found)
 

@@ -32,7 +32,7 @@ _COLUMNS = {
     "class": ("class", "class_name", "label", "name"),
 }
 _FURTHER = {"width": ("width",), "height": ("height",), "difficult": ("difficult",), "crowd": ("crowd", "iscrowd")}
-_CLASS_FILE = "classes.csv"
+CLASS_FILE = "classes.csv"
 
 
 def load_csv(
@@ -64,8 +64,8 @@ def load_csv(
     pictures = _pictures(file, places, reading)
     if classes is not None:
         names = checked_classes(classes)
-    elif (file.parent / _CLASS_FILE).is_file():
-        names = read_class_list(file.parent / _CLASS_FILE)
+    elif (file.parent / CLASS_FILE).is_file():
+        names = read_class_list(file.parent / CLASS_FILE)
     else:
         names = _class_names(root, file, pictures)
     sizes = read_sizes({picture.path: picture.size for picture in pictures.values()}, reading)
@@ -84,7 +84,7 @@ def csv_splits(root: str | Path) -> tuple[str, ...]:
     root = Path(root)
     if not root.is_dir():
         return ()
-    return tuple(sorted(path.stem for path in root.glob("*.csv") if path.name != _CLASS_FILE))
+    return tuple(sorted(path.stem for path in root.glob("*.csv") if path.name != CLASS_FILE))
 
 
 @dataclass(frozen=True)

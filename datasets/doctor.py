@@ -132,7 +132,8 @@ def examine(
     pictures, more = look_at_all(parts, count, workers)
     found += more
     found += find_twins(pictures)
-    found += without_annotation(parts, found)
+    if not only:  # a picture that the other splits annotate would pass for one without
+        found += without_annotation(parts, found)
     found += box_findings(parts) + class_findings(parts)
     found.sort(key=lambda finding: findings.rank(finding.kind))
     boxes = gather(parts)

@@ -99,10 +99,11 @@ def _voc_parts(root: Path, classes: Sequence[str] | str | Path | None) -> tuple[
             homes = dict.fromkeys(ids, prefix + split) | homes
             parts.append(Part(prefix + split, data.subset(places[image_id] for image_id in ids if image_id in places)))
         listed = set(homes)
-        rest = [index for image_id, index in places.items() if image_id not in listed]
+        rest = {image_id: index for image_id, index in places.items() if image_id not in listed}
         if rest:
             name = f"{prefix}{REST}" if listed else prefix.rstrip("/")
-            parts.append(Part(name, data.subset(rest)))
+            parts.append(Part(name, data.subset(rest.values())))
+            homes |= dict.fromkeys(rest, name)
         findings += [from_note(note, homes.get(getattr(note, "image_id", None) or "", "")) for note in data.notes]
     if not parts:
         raise AnnotationError(f"{root}: no annotation file in it can be used: {findings[0].text if findings else ''}")

@@ -1,5 +1,6 @@
 """Opens a data set by what a person types: a built-in name, a prefix and a name, a file or a folder."""
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -89,7 +90,7 @@ def load(
     >>> load("digits:20", "test")
     <DigitScenes 'digits test': 20 images, 10 classes>
     """
-    if isinstance(classes, Path) or (isinstance(classes, str) and Path(classes).is_file()):
+    if isinstance(classes, Path) or (isinstance(classes, str) and os.path.isfile(classes)):
         classes = read_class_list(classes)
     if _is_classification(task):
         if (images, keep_empty, difficult, on_error) != (None, True, "marked", "raise"):

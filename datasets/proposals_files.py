@@ -4,6 +4,7 @@ import json
 import math
 import threading
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -139,7 +140,7 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
     try:
         with _ONE_AT_A_TIME, np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, NotImplementedError) as error:
+    except (OSError, ValueError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise ProposalError(f"{path}: cannot be read as .npz ({error}); make it anew") from error
 
 

@@ -19,8 +19,10 @@ def data_folder() -> Path:
 def find_prepared(name: str) -> Path:
     """The folder of a prepared set's newest version, with its dataset_info.json.
 
+    Of a set that has configurations, and is named without one, the only one there is.
+
     Raises:
-        AnnotationError: there is none; says what to place where.
+        AnnotationError: there is none, and the message says what to place where; or there are several configurations.
     """
     given, _, version = name.partition(":")
     path = Path(given).expanduser()
@@ -28,10 +30,7 @@ def find_prepared(name: str) -> Path:
         if not re.fullmatch(r"\w+(/[\w.-]+)?", given) or not re.fullmatch(r"[\w.]*", version):
             raise AnnotationError(f"tfds:{name}: give NAME, NAME/CONFIG or NAME/CONFIG:VERSION, as in tfds:voc/2007")
         path = data_folder() / given
-    if version:
-        found = [path / version] if _is_prepared(path / version) else []
-    else:
-        found = [path] if _is_prepared(path) else [each for each in path.glob("*") if _is_prepared(each)]
+    found = _versions(path, version) or _only_configuration(name, path, version)
     if not found:
         where = path / (version or "VERSION")
         raise AnnotationError(
@@ -58,6 +57,22 @@ def open_prepared(folder: Path) -> "tfds.core.DatasetBuilder":
         return tfds.builder_from_directory(folder)
     except Exception as error:  # it raises whatever its many parsers do
         raise AnnotationError(f"{folder}: tensorflow-datasets cannot open it ({error})") from error
+
+
+def _versions(path: Path, version: str) -> list[Path]:
+    if version:
+        return [path / version] if _is_prepared(path / version) else []
+    return [path] if _is_prepared(path) else [each for each in path.glob("*") if _is_prepared(each)]
+
+
+def _only_configuration(name: str, path: Path, version: str) -> list[Path]:
+    """The versions of a set's configuration where none is named: as voc/2007 is one of voc."""
+    found = {each.name: versions for each in sorted(path.glob("*")) if (versions := _versions(each, version))}
+    if len(found) > 1:
+        given, colon, _ = name.partition(":")
+        ways = " or ".join(f"tfds:{given.rstrip('/')}/{config}{colon}{version}" for config in found)
+        raise AnnotationError(f"tfds:{name}: several configurations of it are prepared in {path}; say which: {ways}")
+    return next(iter(found.values()), [])
 
 
 def _is_prepared(folder: Path) -> bool:

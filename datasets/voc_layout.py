@@ -9,6 +9,8 @@ from zoo.datasets.notes import AnnotationError, Reading
 
 LAYOUT = "Annotations/NAME.xml, JPEGImages/NAME.jpg and, for splits, ImageSets/Main/SPLIT.txt"
 
+SPLIT_NAME = re.compile(r"[\w.+-]+")
+
 # What papers call these unions (Girshick 2015, section 4): 07++12 also trains on the test pictures of 2007.
 COMBINATIONS = {
     "07": "2007/trainval",
@@ -48,14 +50,16 @@ def parts_of(root: Path, split: str | None) -> list[tuple[Path, str | None]]:
     """The (folder, split file's name) pairs that a split stands for.
 
     "train" is ImageSets/Main/train.txt; "2007/train" that of the folder VOC2007 in a devkit; "A+B" the union of
-    A and B; "07", "12", "07+12" and "07++12" what papers mean by them.
+    A and B, if there is no file of that name; "07", "12", "07+12" and "07++12" what papers mean by them.
     """
     folders = find_folders(root)
     if split in COMBINATIONS and not any(_split_file(folder, split).is_file() for folder in folders):
         return [_part(root, folders, text, split) for text in COMBINATIONS[split].split("+")]
     if split is None:
         return [(_only(root, folders), None)]
-    return [_part(root, folders, text, split) for text in split.split("+")]
+    # A file may itself be called 07+12.
+    texts = [split] if _has_file(folders, split) else split.split("+")
+    return [_part(root, folders, text, split) for text in texts]
 
 
 def voc_splits(root: str | Path) -> tuple[str, ...]:
@@ -113,7 +117,7 @@ def _part(root: Path, folders: list[Path], text: str, split: str) -> tuple[Path,
     else:
         folder = _only(root, folders)
     file = _split_file(folder, name)
-    if not re.fullmatch(r"[\w.-]+", name) or not file.is_file():
+    if not SPLIT_NAME.fullmatch(name) or not file.is_file():
         known = ", ".join(_names(folder)) or "none; without a split every annotated picture is taken"
         raise AnnotationError(f"{file}: there is no split {text!r}; splits of this folder: {known}")
     return folder, name
@@ -130,6 +134,11 @@ def _only(root: Path, folders: list[Path]) -> Path:
 
 def _split_file(folder: Path, split: str) -> Path:
     return folder / "ImageSets" / "Main" / f"{split}.txt"
+
+
+def _has_file(folders: list[Path], split: str) -> bool:
+    year, slash, name = split.rpartition("/")
+    return any(_split_file(folder, name).is_file() for folder in folders if not slash or _year(folder) == year)
 
 
 def _names(folder: Path) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from zoo.datasets.notes import Note
 from zoo.datasets.written import Entry, Part
+from zoo.datasets.yolo_layout import SPLITS
 
 
 def write(parts: Sequence[Part], root: Path) -> list[Note]:
@@ -17,13 +18,24 @@ def write(parts: Sequence[Part], root: Path) -> list[Note]:
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(_lines(entry), encoding="utf-8")
             lost += int((entry.sample.difficult | entry.sample.crowd).sum())
-    # JSON is YAML, and quotes names that YAML would take for numbers or truth values.
-    names = json.dumps(list(parts[0].classes), ensure_ascii=False)
-    folders = "".join(f"{part.split or 'train'}: images/{part.split}".rstrip("/") + "\n" for part in parts)
-    (root / "data.yaml").write_text(f"{folders}nc: {len(parts[0].classes)}\nnames: {names}\n", encoding="utf-8")
+    names = ", ".join(map(_quoted, parts[0].classes))
+    folders = "".join(_folder(part.split) for part in parts)
+    (root / "data.yaml").write_text(f"{folders}nc: {len(parts[0].classes)}\nnames: [{names}]\n", encoding="utf-8")
     if not lost:
         return []
     return [Note(f"{lost} objects are difficult or a crowd, which YOLO files cannot say; written as ordinary ones")]
+
+
+def _folder(split: str) -> str:
+    """The line of data.yaml that says where a split is."""
+    name, folder = split or "train", f"images/{split}".rstrip("/")
+    plain = name in SPLITS
+    return f"{name}: {folder}\n" if plain else f"{_quoted(name)}: {_quoted(folder)}\n"
+
+
+def _quoted(text: str) -> str:
+    # JSON is YAML, and quotes what YAML would take for numbers or truth values.
+    return json.dumps(text, ensure_ascii=False)
 
 
 def _lines(entry: Entry) -> str:

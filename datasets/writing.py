@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
@@ -13,7 +13,8 @@ from zoo.datasets import write_coco, write_csv, write_voc, write_yolo
 from zoo.datasets.checks import unique_ids
 from zoo.datasets.images import image_size
 from zoo.datasets.notes import Note
-from zoo.datasets.records import DetectionDataset, Sample
+from zoo.datasets.records import DetectionDataset, Sample, Subset
+from zoo.datasets.split_names import check_split_names
 from zoo.datasets.written import Entry, Part
 
 Layout = Literal["voc", "coco", "csv", "yolo"]
@@ -36,7 +37,7 @@ def save(
 
     Args:
         data: the data set; or its splits by name, which have the same classes. A picture that is in several
-            splits is written once, except for YOLO.
+            splits is written once, except for YOLO. Each layout has its own rules for the splits' names.
         folder: must not exist yet, or be empty.
         layout: "voc", "coco", "csv" or "yolo".
         pictures: "copy" copies the files; "link" makes symbolic links. Pictures that are composed in memory, or
@@ -53,6 +54,7 @@ def save(
         raise ValueError(f"pictures is 'copy' or 'link', not {pictures!r}")
     parts = dict(data) if isinstance(data, Mapping) else {"": data}
     classes = {part.classes for part in parts.values()}
+    check_split_names(parts, layout)
     if len(classes) != 1:
         raise ValueError(f"the splits {', '.join(parts)} have different classes; load them with the same")
     folder = Path(folder)
@@ -83,27 +85,37 @@ def _place_pictures(parts: Mapping[str, DetectionDataset], root: Path, layout: L
         entries = []
         for index in range(len(data)):
             sample = data.sample(index)
-            stem = root / folder / names[_key(sample)]
+            name = names[_key(data, sample)]
+            stem = root / folder / name
             if stem not in done:
                 done[stem] = _write_picture(data, index, sample, stem, pictures)
-            file = PurePosixPath(done[stem].relative_to(root).as_posix())
-            entries.append(Entry(names[_key(sample)], file, sample))
+            entries.append(Entry(name, PurePosixPath(done[stem].relative_to(root).as_posix()), sample))
         written.append(Part(split, data.classes, data.category_ids, entries))
     return written
 
 
-def _key(sample: Sample) -> str:
-    return sample.image_id if sample.path is None else str(sample.path)
+def _key(data: DetectionDataset, sample: Sample) -> Hashable:
+    """Equal for the same picture in several splits: its file or, where it has none, its name in its data set."""
+    if sample.path is not None:
+        return str(sample.path)
+    while isinstance(data, Subset):
+        data = data.parent
+    return id(data), sample.image_id  # other data sets may have pictures of the same name
 
 
-def _names(parts: Mapping[str, DetectionDataset]) -> dict[str, str]:
+def _names(parts: Mapping[str, DetectionDataset]) -> dict[Hashable, str]:
     """A name for each picture that serves as a file name: its own without the suffix, if no other has it."""
-    keys = list(dict.fromkeys(_key(data.sample(index)) for data in parts.values() for index in range(len(data))))
-    ids = unique_ids(PurePosixPath(Path(key).as_posix()) for key in keys)
+    paths: dict[Hashable, PurePosixPath] = {}
+    for split, data in parts.items():
+        for index in range(len(data)):
+            sample = data.sample(index)
+            own = PurePosixPath(split, sample.image_id) if sample.path is None else sample.path.as_posix()
+            paths.setdefault(_key(data, sample), PurePosixPath(own))
+    ids = unique_ids(paths.values())
     flat = [name.strip("/").replace("/", "-") for name in ids]
     if len(set(flat)) < len(flat):
         flat = [f"{number:06d}-{name}" for number, name in enumerate(flat)]
-    return dict(zip(keys, flat, strict=True))
+    return dict(zip(paths, flat, strict=True))
 
 
 def _write_picture(data: DetectionDataset, index: int, sample: Sample, stem: Path, pictures: str) -> Path:

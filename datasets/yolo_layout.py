@@ -1,5 +1,6 @@
 """Where things lie in a YOLO text folder: data.yaml, images, labels, splits."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -9,8 +10,10 @@ from zoo.datasets.notes import AnnotationError, Reading
 LAYOUT = "data.yaml, or images/NAME.jpg with labels/NAME.txt"
 
 _YAML = ("data.yaml", "data.yml", "dataset.yaml")
-# Names that data.yaml gives to splits; "valid" is another tool's word for "val".
-_SPLITS = ("train", "val", "valid", "test")
+# Names that data.yaml gives to splits; "valid" is another tool's word for "val". Others are taken if they name folders.
+SPLITS = ("train", "val", "valid", "test")
+# What else may stand there, and could be taken for the folder of a split.
+NO_SPLITS = ("path", "names", "nc", "download", "yaml_file", "license", "readme", "images", "labels")
 
 
 @dataclass(frozen=True)
@@ -65,15 +68,27 @@ def find_layout(root: Path, reading: Reading) -> YoloLayout:
 def _from_yaml(file: Path, reading: Reading) -> YoloLayout:
     content = _parse(file, reading)
     root = _root(file, content.get("path"), reading)
-    parts = {}
-    for split in _SPLITS:
-        given = content.get(split)
-        if given:
-            entries = given if isinstance(given, list) else [given]
-            parts[split] = tuple(_inside(file, root, split, entry, reading) for entry in entries)
+    given = {str(name): value if isinstance(value, list) else [value] for name, value in content.items() if value}
+    others = [name for name in given if name not in SPLITS + NO_SPLITS and _are_places(root, given[name])]
+    parts = {
+        split: tuple(_inside(file, root, split, entry, reading) for entry in given[split])
+        for split in (*SPLITS, *others)
+        if split in given
+    }
     if not parts:
-        raise AnnotationError(f"{file}: names no pictures; give train, val or test")
+        raise AnnotationError(f"{file}: names no pictures; give train, val or test, or folders of other splits")
     return YoloLayout(root, _names(file, content), parts)
+
+
+def _are_places(root: Path, entries: list) -> bool:
+    """Whether these are folders in the data set, or lists of pictures: data.yaml may hold remarks as well."""
+    names = [relative_name(entry, root) if isinstance(entry, str) else None for entry in entries]
+    return bool(names) and all(name is not None and name.parts and _is_place(root / name) for name in names)
+
+
+def _is_place(path: Path) -> bool:
+    # A remark may be too long for a file's name, which Path.is_dir raises for.
+    return os.path.isdir(path) or (path.suffix == ".txt" and os.path.isfile(path))
 
 
 def _parse(file: Path, reading: Reading) -> dict:
@@ -124,9 +139,12 @@ def _inside(file: Path, root: Path, split: str, entry: object, reading: Reading)
     name = relative_name(str(entry), root)
     if name is not None:
         return root / name
-    # Some exports write ../train/images and mean train/images.
-    stripped = PurePosixPath(*(part for part in PurePosixPath(str(entry)).parts if part != ".."))
-    if not stripped.is_absolute() and (root / stripped).exists():
+    # Some exports write ../train/images and mean train/images; and ../test/images without any such folder, which is
+    # told when that split is asked for.
+    parts = PurePosixPath(str(entry)).parts
+    stripped = PurePosixPath(*(part for part in parts if part != ".."))
+    exported = parts[0] == ".." and parts.count("..") == 1
+    if not stripped.is_absolute() and (exported or (root / stripped).exists()):
         reading.note("leads-out", file, f"{split}: {entry} leads out of the data set; {stripped} is taken instead")
         return root / stripped
     raise AnnotationError(f"{file}: {split}: {entry!r} leads out of the data set; write it relative to {root}")

@@ -1,5 +1,7 @@
 """Batches for training classifiers: the same for the same seed, and changed as the papers say."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -226,6 +228,37 @@ def test_colour_components_are_those_of_the_pixels():
     some = colour_components(data, pictures=15, pixels=240)
     np.testing.assert_allclose(some.variances, found.variances, rtol=0.2)
     assert some == colour_components(data, pictures=15, pixels=240)
+
+
+def test_what_a_resumed_training_compares_does_not_depend_on_last_digits():
+    found = colour_components(photos(30))
+    rng = np.random.default_rng(0)
+
+    def noisy(values):
+        return np.array(values) + rng.uniform(-1e-12, 1e-12, np.shape(values))
+
+    other = ColourComponents(tuple(noisy(found.variances)), tuple(map(tuple, noisy(found.directions))))
+    assert other != found
+    assert repr(other) == repr(found)
+    shown = np.array(re.findall(r"-?\d+\.\d+(?:e-\d+)?", repr(found)), float).reshape(3, 3)
+    np.testing.assert_allclose(shown, np.array(found.variances)[:, None] * found.directions, atol=5.1e-7)
+    # Grey has one direction; the two others, without variance, are any.
+    s, t = 1 / np.sqrt(2), 1 / np.sqrt(6)
+    grey, across, along = (1 / np.sqrt(3),) * 3, (s, -s, 0.0), (t, t, -2 * t)
+    one, two = (ColourComponents((0.1, 1e-18, -1e-18), (grey, *rest)) for rest in ((across, along), (along, across)))
+    assert repr(one) == repr(two)
+    assert "-0.0" not in repr(one)
+    assert repr(ColourComponents((0.2, 0.0, 0.0), (grey, across, along))) != repr(one)
+
+
+def test_the_sign_of_equal_parts_does_not_depend_on_last_digits(monkeypatch):
+    directions = np.array([[0.6, 0.0, 0.8], [0.0, 1.0, 0.0], [0.5**0.5, 0.0, -(0.5**0.5)]])[::-1]
+    for epsilon in (1e-15, -1e-15):
+        vectors = directions.copy()
+        vectors[0, 0] += epsilon  # which of two equal parts is the larger
+        monkeypatch.setattr(np.linalg, "eigh", lambda matrix, found=vectors: (np.array([0.1, 0.2, 0.3]), found.T))
+        found = np.array(colour_components(photos(3)).directions)
+        np.testing.assert_allclose(found[2], [0.5**0.5, 0.0, -(0.5**0.5)], atol=1e-12)
 
 
 def test_a_data_set_of_one_colour_has_no_noise():

@@ -61,6 +61,35 @@ def test_data_without_splits_are_divided(tmp_path, layout, file, capsys):
         assert train_and_val(spec, "train", None)[1] is None  # all of it, as was said
 
 
+def test_what_has_no_annotations_is_not_measured_on(tmp_path, capsys):
+    data = load("digits:11")
+    full = next(index for index in range(11) if len(data.sample(index)))
+    one, nothing = data.subset([full]), Without(data.subset([0, 1]))
+    save({"train": one, "val": one, "test": nothing}, tmp_path / "a", "coco")
+    measured, split = evaluation_data(str(tmp_path / "a"), None, data.classes)
+    assert (split, len(measured)) == ("val", 1)
+    assert "the split test has no annotations; measured on val instead" in capsys.readouterr().out
+    with pytest.raises(ValueError, match=r"test has no annotations .*another split with --split; splits: .*val"):
+        evaluation_data(str(tmp_path / "a"), "test", data.classes)
+    alone, split = evaluation_data(str(tmp_path / "a"), "test", data.classes, unlabelled=True)
+    assert (split, len(alone)) == ("test", 2)
+    save({"train": one, "test": nothing}, tmp_path / "b", "coco")
+    with pytest.raises(ValueError, match="test has no annotations"):
+        evaluation_data(str(tmp_path / "b"), None, data.classes, unlabelled=True)
+
+
+class Without(DetectionDataset):
+    """Another data set's pictures, whose objects are not told."""
+
+    def __init__(self, parent):
+        self.parent = parent
+        none = {"boxes": [], "classes": [], "difficult": [], "crowd": []}
+        super().__init__("without", parent.classes, [replace(each, **none) for each in parent.samples])
+
+    def load(self, index):
+        return self.parent.image(index), self.sample(index)
+
+
 # --- --classes, --images, --difficult ---
 
 
@@ -83,6 +112,11 @@ def test_class_lists(tmp_path):
     ):
         with pytest.raises(argparse.ArgumentTypeError, match=words):
             class_list(text)
+
+
+def test_many_names_are_no_file_name():
+    names = tuple(f"class number {number}" for number in range(80))
+    assert class_list(",".join(names)) == names
 
 
 @pytest.mark.parametrize("layout", ["voc", "coco", "csv", YOLO])

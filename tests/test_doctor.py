@@ -140,9 +140,23 @@ def test_what_is_in_no_split_is_looked_at_too(scenes):
     assert Counter(finding.kind for finding in found.findings) == {"twin": 1}  # no leak: only one is in a split
 
 
+def test_a_fault_in_a_picture_of_no_split_is_on_the_sheet(scenes):
+    name = Planter(scenes).take("zero-area")
+    Planter(scenes).add_box(name, (30, 20, 30, 60))
+    file = scenes / "ImageSets" / "Main" / "train.txt"
+    file.write_text("\n".join(each for each in file.read_text().split() if each != name))
+    found = examine(scenes, plan=PLAN)
+    (finding,) = (finding for finding in found.findings if finding.kind == "zero-area")
+    assert (finding.split, finding.image_id) == (REST, name)
+    places = [(part.split, part.data.sample(at).image_id) for part in found.parts for at in range(len(part.data))]
+    assert places.count((finding.split, finding.image_id)) == 1  # by which the sheet finds the picture
+
+
 def test_only_some_splits(scenes):
     found = examine(scenes, ["val"], plan=PLAN)
     assert [(part.split, len(part.data)) for part in found.parts] == [("val", 10)]
+    # Ten pictures have few objects of a class; but those of the other splits are not without annotations.
+    assert {finding.kind for finding in found.findings} <= {"rare-class"}
 
 
 @pytest.mark.parametrize("layout", ["coco", "csv", YOLO])
@@ -257,6 +271,33 @@ def test_near_copies_leak_if_any_copies_of_them_do():
     assert find_twins([seen("train", "a", b"1", 0), seen("test", "b", b"2", 0, (30, 30))]) == []
     flat = [replace(seen("train", "a", digest, 0), thumb=np.full((32, 32), 9, np.uint8)) for digest in (b"1", b"2")]
     assert find_twins(flat) == []
+
+
+def test_many_near_copies_are_named_beside_the_first_and_the_first_in_another_split():
+    rng = np.random.default_rng(3)
+    scenes = rng.integers(40, 200, (3, 32, 32))
+    pictures = []
+    for number in range(60):
+        thumb = np.clip(scenes[rng.integers(3)] + rng.integers(-8, 9, (32, 32)), 0, 255).astype(np.uint8)
+        thumb = thumb[:, ::-1] if rng.random() < 0.3 else thumb
+        split = ("train", "val", REST)[rng.integers(3)]
+        pictures.append(replace(seen(split, f"p{number}", bytes([number]), 0), thumb=thumb))
+
+    def near(a, b):
+        thumbs = (b.thumb, b.thumb[:, ::-1])
+        return max(np.corrcoef(a.thumb.ravel(), thumb.ravel())[0, 1] for thumb in thumbs) >= 0.95
+
+    expected = []
+    for at, b in enumerate(pictures):
+        before = [a for a in pictures[:at] if near(a, b)]
+        leaks = [a for a in before if REST not in (a.split, b.split) and a.split != b.split]
+        partners = {a.image_id: a for a in before[:1] + leaks[:1]}
+        expected += [
+            ("near-leak" if a in leaks else "twin", b.image_id, (a.split, a.image_id)) for a in partners.values()
+        ]
+    assert 57 < len(expected) < 2 * len(pictures)
+    found = [(finding.kind, finding.image_id, finding.other) for finding in find_twins(pictures)]
+    assert sorted(found) == sorted(expected)
 
 
 def test_overlaps():

@@ -3,6 +3,7 @@
 import doctest
 import importlib
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -126,6 +127,59 @@ def test_splits_are_written_and_read_again(tmp_path, layout):
         again = load(tmp_path / "out", split, data.classes)
         assert [len(sample) for sample in again.samples] == [len(sample) for sample in part.samples]
         np.testing.assert_array_equal(part.image(0), again.image(0))
+
+
+@pytest.mark.parametrize("layout", ["voc", "coco", "csv", YOLO])
+def test_splits_of_other_names_are_written_and_read_again(tmp_path, layout):
+    data = sample_set(flags=False)
+    names = ("train2017", "07+12", "validation", "2007-train", "07", "yes")
+    names += () if layout == "voc" else ("train[:10%]", "a: b")
+    save({name: data.subset([at % 6]) for at, name in enumerate(names)}, tmp_path / "out", layout)
+    assert sorted(splits(tmp_path / "out")) == sorted(names)
+    for at, name in enumerate(names):
+        again = load(tmp_path / "out", name, data.classes)
+        assert [len(sample) for sample in again.samples] == [len(data.sample(at % 6))]
+        np.testing.assert_array_equal(data.image(at % 6), again.image(0))
+
+
+@pytest.mark.parametrize(
+    ("layout", "name", "words"),
+    [
+        ("voc", "train[:10%]", "made of letters, digits and"),
+        ("voc", "2007/train", "made of letters"),
+        ("coco", "2007/train", "has no slashes"),
+        ("csv", "..", "begin with a dot"),
+        ("csv", "classes", r"classes\.csv is the list of the classes"),
+        ("coco", "captions", "does not begin with instances, captions"),
+        ("yolo", "names", "path, names, nc, .*mean something else"),
+        ("yolo", "images", "mean something else"),
+    ],
+)
+def test_names_of_splits_that_could_not_be_read_again_are_refused(tmp_path, layout, name, words):
+    with pytest.raises(ValueError, match=f"the split {re.escape(repr(name))} could not be read back .*{words}"):
+        save({"train": sample_set(), name: sample_set()}, tmp_path / "out", layout)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("layout", ["voc", "coco", "csv", YOLO])
+def test_pictures_without_files_may_have_the_same_ids_in_two_splits(tmp_path, layout):
+    few, more = sample_set(3, flags=False), sample_set(5, flags=False)
+    more.image = lambda index: np.full((*more.sample(index).size, 3), index + 1, np.uint8)  # of other pictures
+    part = few.subset([1, 2])
+    save({"train": few, "again": part, "val": more}, tmp_path / "out", layout)
+    if layout != "yolo":
+        pictures = list((tmp_path / "out").rglob("*.png"))
+        assert len(pictures) == 8  # those that two splits have from one data set are there once
+    for split, wanted in (("train", few), ("again", part), ("val", more)):
+        again = load(tmp_path / "out", split, few.classes)
+        assert len(again) == len(wanted)
+        found = sorted((again.image(at).tobytes(), len(again.sample(at))) for at in range(len(again)))
+        assert found == sorted((wanted.image(at).tobytes(), len(wanted.sample(at))) for at in range(len(wanted)))
+
+
+def test_a_long_text_for_classes_is_no_file():
+    with pytest.raises(ValueError, match="classes"):
+        load("digits:3", classes="x," * 300)
 
 
 def test_difficult_objects_as_ordinary_ones(tmp_path):
@@ -332,6 +386,10 @@ def test_an_external_entity_is_refused(tmp_path):
         (("all",), ("all",)),
         (("1", "2", "12"), ("1", "2")),
         (("07", "12"), ("07", "12")),
+        (("1", "2", "3", "11", "12"), ("1", "2", "3", "11", "12")),
+        (tuple(map(str, range(1, 13))), tuple(map(str, range(1, 13)))),
+        (tuple(map(str, range(11))), tuple(map(str, range(11)))),
+        (("da", "dada"), ("da", "dada")),
         ((), ()),
     ],
 )
@@ -340,7 +398,8 @@ def test_splits_that_are_unions(names, base):
 
 
 @pytest.mark.parametrize(
-    "name", ["checks", "class_lists", "splits", "loading", "anchor_fit", "written", "zoo.reports.doctor_text"]
+    "name",
+    ["checks", "class_lists", "splits", "split_names", "loading", "anchor_fit", "written", "zoo.reports.doctor_text"],
 )
 def test_examples_in_docstrings_are_true(name):
     module = importlib.import_module(name if "." in name else f"zoo.datasets.{name}")

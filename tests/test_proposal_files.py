@@ -156,6 +156,7 @@ def damaged(tmp_path):
     yield "pickled.npz", "cannot be read as .npz"
     (tmp_path / "text.npz").write_text("no zip")
     yield "text.npz", "cannot be read as .npz"
+    yield from flipped(tmp_path)
     np.savez(tmp_path / "other.npz", weights=np.ones(3))
     yield "other.npz", "has the arrays weights; a file of proposals has image_id"
     np.savez(tmp_path / "short.npz", image_id=np.array(["a"]), ends=[3], boxes=np.ones((2, 4), np.float32))
@@ -177,6 +178,18 @@ def damaged(tmp_path):
     yield "nowhere.npz", "no such file"
     (tmp_path / "folder").mkdir()
     yield "folder", "holds no proposals; make them with `zoo proposals"
+
+
+def flipped(tmp_path):
+    """A file in which bits are changed: of the first picture's deflate stream, and of a flag in the directory."""
+    data = save_npz(tmp_path / "good.npz", {"a": (np.ones((9, 4)), None)}).read_bytes()
+    name, extra = np.frombuffer(data[26:30], "<u2")
+    for at, bits, place in (
+        (30 + name + extra, 0b110, "stream"),  # a block of the kind that deflate does not have
+        (data.index(b"PK\x01\x02") + 8, 1, "flag"),  # encrypted
+    ):
+        (tmp_path / f"{place}.npz").write_bytes(data[:at] + bytes([data[at] | bits]) + data[at + 1 :])
+        yield f"{place}.npz", "cannot be read as .npz"
 
 
 def test_bad_files_are_named(tmp_path):

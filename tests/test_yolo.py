@@ -94,6 +94,27 @@ def test_paths_of_another_machine(yolo):
         load(root)
 
 
+def test_a_split_that_an_export_left_out_does_not_spoil_the_others(yolo):
+    yolo("train/a", "0 .5 .5 .5 .5")
+    root = yolo.yaml("train: ../images/train\nval: ../images/val\ntest: ../test/images\nnames: [cat]\n")
+    assert [sample.image_id for sample in load(root, "train").samples] == ["a"]
+    with pytest.raises(AnnotationError, match=f"{root}/test/images: no such folder of pictures"):
+        load(root, "test")
+
+
+def test_other_names_of_splits(yolo):
+    for name in ("train2017", "2007", "on", "val"):
+        yolo(f"{name}/{name}", "0 .5 .5 .5 .5")
+    (yolo.root / "few.txt").write_text("images/2007/2007.jpg\n")
+    (yolo.root / "NOTES").write_text("words")
+    remarks = f"author: Nobody\nlicense: NOTES\ntask: {'detect ' * 60}\nshape: [17, 3]\nversion: 8\nnotes: NOTES\n"
+    places = "train2017: images/train2017\n2007: images/2007\nmini: [few.txt]\nval: images/val\n'on': images/on\n"
+    root = yolo.yaml(f"{remarks}{places}gone: images/gone\nout: ../elsewhere\nnames: [cat]\n")
+    assert yolo_splits(root) == ("val", "train2017", "2007", "mini", "on")
+    for split, name in (("train2017", "train2017"), ("2007", "2007"), ("mini", "2007"), ("on", "on")):
+        assert [sample.image_id for sample in load(root, split).samples] == [name]
+
+
 def test_names_without_yaml(yolo):
     yolo("a", "1 .5 .5 .5 .5")
     (yolo.root / "classes.txt").write_text("cat\ndog\nbird\n")

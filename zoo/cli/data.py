@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -56,7 +57,7 @@ def class_list(text: str) -> tuple[str, ...]:
 
     names = tuple(name.strip() for name in text.split(","))
     try:
-        if Path(text).is_file():
+        if os.path.isfile(text):  # Path.is_file raises where many names are too long for one of a file
             return read_class_list(text)
         if len(names) == 1 and (Path(text).suffix in (".txt", ".csv") or "/" in text):
             raise ValueError(f"there is no file {text}; give names as A,B or a file that lists them")
@@ -120,19 +121,35 @@ def evaluation_data(
     classes: Sequence[str] | None = None,
     images: Path | None = None,
     difficult: Difficult = "marked",
+    unlabelled: bool = False,
 ) -> tuple[DetectionDataset, str | None]:
-    """Data to measure on, and the split's name: without one ``test`` or else ``val``, if there are such.
+    """Data to measure on, and the split's name: without one ``test`` or else ``val``, if there are such with objects.
 
     ``known`` are the model's classes, which the data are numbered by; ``classes`` are the data's, where these have no
-    names of their own or other ones are to be refused.
+    names of their own or other ones are to be refused. ``unlabelled``: take a split that was given although it has no
+    annotations, for its detections alone.
+
+    Raises:
+        ValueError: nothing can be measured, as no picture has an object.
     """
     from zoo.datasets.loading import load, splits
     from zoo.datasets.renumbered import Renumbered
 
-    split = split or _first(splits(spec), ("test", "2007/test", *_VAL))
-    data = load(spec, split, known if classes is None else classes, images=images, difficult=difficult)
-    tell_notes(data)
-    return (data if data.classes == tuple(known) else Renumbered(data, known)), split
+    names = [split] if split else [name for name in ("test", "2007/test", *_VAL) if name in splits(spec)] or [None]
+    for name, following in zip(names, [*names[1:], None], strict=True):
+        data = load(spec, name, known if classes is None else classes, images=images, difficult=difficult)
+        tell_notes(data)
+        if data.max_boxes or (split and unlabelled):
+            break
+        # tensorflow-datasets has the pictures of VOC's and COCO's tests, whose annotations were never published.
+        if following:
+            say(f"{spec}: the split {name} has no annotations; measured on {following} instead")
+    else:
+        raise ValueError(
+            f"{spec}: {', '.join(name or 'the data set' for name in names)} has no annotations to measure against; "
+            f"choose another split with --split; splits: {', '.join(splits(spec)) or 'none'}"
+        )
+    return (data if data.classes == tuple(known) else Renumbered(data, known)), name
 
 
 def tell_notes(data: DetectionDataset) -> None:

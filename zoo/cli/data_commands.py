@@ -75,13 +75,16 @@ def _get_tfds(name: str) -> None:
     except ImportError as error:
         raise ValueError("tfds: needs tensorflow-datasets: pip install tensorflow-datasets") from error
     try:
-        tfds.builder(name, data_dir=data_folder()).download_and_prepare()
+        builder = tfds.builder(name, data_dir=data_folder())
+        builder.download_and_prepare()
     except Exception as error:  # its downloader, its parsers and the set's own code raise what they like
         raise ValueError(
             f"tfds:{name}: tensorflow-datasets could not download and prepare it ({error}). Prepare it where there "
             f"is a network and put its folder at {data_folder() / name.replace(':', '/')}"
         ) from error
-    say(f"Data: {find_prepared(name)}")
+    # A name without configuration is that of the set's first: voc is voc/2007.
+    full, _, version = builder.info.full_name.rpartition("/")
+    say(f"Data: {Path(builder.data_dir)} (tfds:{full}:{version})")
 
 
 def _convert(args: argparse.Namespace) -> int:
