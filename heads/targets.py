@@ -135,7 +135,7 @@ def roi_targets(
         image_id: ``(B,)`` int32.
         step: scalar int32.
         samples: R.
-        foreground_fraction: at most this share is foreground.
+        foreground_fraction: at most this share is foreground, rounded to whole RoIs, but one may always be.
         foreground_iou: least IoU of foreground.
         background_iou: IoU of background, low end included; Fast R-CNN takes ``(.1, .5)``.
         plus_one: all boxes are in the inclusive pixel convention.
@@ -151,7 +151,8 @@ def roi_targets(
     foreground = usable & (overlap >= foreground_iou)
     background = usable & (overlap >= background_iou[0]) & (overlap < background_iou[1])
     chance = uniform(image_id, step, ops.shape(candidates)[1], salt=2)
-    most = round(samples * foreground_fraction)
+    # One at least: of two samples a quarter would be none, and a class could never be learnt.
+    most = max(1, round(samples * foreground_fraction))
     # The foreground's quota is the most-th best chance; foreground then ranks before all background.
     quota = top_scores(ops.where(foreground, chance, -1.0), most)[0][:, -1:]
     foreground = foreground & (chance >= quota)

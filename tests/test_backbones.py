@@ -167,9 +167,13 @@ def test_unknown_choices_are_named():
     ):
         with pytest.raises(ValueError, match=message):
             zoo.get("resnet18", **options)
-    for name in ("faster_rcnn_caffenet", "faster_rcnn_vgg_cnn_m_1024"):
-        with pytest.raises(ValueError, match="padding must be 'exact' or 'caffe', got 'same'"):
-            zoo.get(name, padding="same")
+    for name, padding in (
+        ("faster_rcnn_caffenet", "same"),
+        ("faster_rcnn_vgg_cnn_m_1024", "same"),
+        ("faster_rcnn_alexnet", "classifier"),  # how the classifier is padded, which a detector cannot be
+    ):
+        with pytest.raises(ValueError, match=f"padding must be 'exact' or 'caffe', got '{padding}'"):
+            zoo.get(name, padding=padding)
     with pytest.raises(ValueError, match="unknown edges 'same'"):
         max_pool(np.zeros((1, 5, 5, 1), "float32"), "same", "pool")
 

@@ -73,7 +73,9 @@ def test_rcnn_is_the_classifier_on_a_crop(tmp_path):
     keras.utils.set_random_seed(0)
     classifier = zoo.get("resnet18", classes=3, norm="frozen")
     save_weights_file(classifier, tmp_path / "c.weights.h5", meta=classifier.zoo_meta)
-    model = zoo.get("rcnn_resnet18", tmp_path / "c.weights.h5", NAMES, head="conv5", inputs="caffe", context=0)
+    # Nothing says how colours come: the classifier has its default, which the detector's is not.
+    model = zoo.get("rcnn_resnet18", tmp_path / "c.weights.h5", NAMES, head="conv5", context=0)
+    assert (model.preprocessing.order, model.preprocessing.mean) == ("bgr", (103.939, 116.779, 123.68))
     assert set(model.zoo_meta.new_layers) == {"sampling_step", "head/score"}
     image = np.random.default_rng(0).integers(0, 256, (1, 224, 224, 3)).astype("uint8")
     raw = model._look({"images": image, "proposals": np.array([[[0.0, 0, 224, 224]]], "float32")}, training=False)

@@ -272,6 +272,14 @@ def test_roi_options():
     assert 3 <= (label > 0).sum() < 20
 
 
+@pytest.mark.parametrize("samples", [1, 2])
+def test_of_few_samples_one_may_be_foreground(samples):
+    """A quarter of two, rounded, would be none."""
+    _, label, weight, _ = row(roi_targets(*roi_scene(4), 0, samples=samples))
+    assert weight.sum() == samples
+    assert (label > 0).sum() == 1
+
+
 def test_roi_sample_follows_image_and_step_not_the_place_in_the_batch():
     def drawn(ids, step, i):
         rois, label, weight, _ = row(roi_targets(*roi_scene(5, ids=ids), step), i)

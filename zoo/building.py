@@ -38,7 +38,7 @@ def build(model: ModelInfo, classes: Classes, options: Mapping[str, Any], source
     """
     if source is None:
         classes = merge_classes(model, classes, ())
-        made = model.builder(classes, **options)
+        made = _built(model, classes, options)
         made.zoo_meta = WeightsMeta(model.name, class_names(made, classes), dict(options))
         return made
     if source.owner is not model:
@@ -84,11 +84,7 @@ def _build_on_classifier(model: ModelInfo, classes: Classes, options: Mapping[st
     base = source.owner
     classes = merge_classes(model, classes, ())
     theirs = {**source.implied, **source.options}
-    inherited = {name: value for name, value in theirs.items() if name in model.options}
-    if "norm" in base.options and "norm" in model.options:
-        # Statistics of a few images a batch would spoil those of ImageNet (He 2016, appendix A).
-        inherited.setdefault("norm", "frozen")
-    options = {**inherited, **options}
+    options = {**inherited_options(model, source), **options}
 
     def choose(wanted: Shapes, file: ArrayFile) -> tuple[ArrayFile | Converted, Transfer]:
         arrays: ArrayFile | Converted = file
@@ -100,6 +96,35 @@ def _build_on_classifier(model: ModelInfo, classes: Classes, options: Mapping[st
         return arrays, match(wanted, arrays.shapes, model.name, source.title, to_detector=True)
 
     return _fill(model, classes, options, source, choose)
+
+
+def inherited_options(model: ModelInfo, source: Source) -> dict[str, Any]:
+    """The options of a detector that the classifier decides whose weights ``source`` has.
+
+    The classifier's defaults are among them: metadata hold only options that were given, and the detector's own
+    defaults may be others. Those of ``inputs`` are, and colours in the wrong order would go unnoticed.
+    """
+    told = {**source.implied, **source.options}
+    theirs = {**source.owner.options, **told}
+    if "norm" in theirs and "norm" not in told:
+        # Statistics of a few images a batch would spoil those of ImageNet (He 2016, appendix A).
+        theirs["norm"] = "frozen"
+    return {name: value for name, value in theirs.items() if name in model.options}
+
+
+def _built(model: ModelInfo, classes: Classes, options: Mapping[str, Any]) -> keras.Model:
+    """The builder's model; a value of the wrong kind is a mistake of whoever gave it."""
+    try:
+        return model.builder(classes, **options)
+    except (AttributeError, TypeError) as error:
+        usual = model.options
+        changed = {name: value for name, value in options.items() if repr(value) != repr(usual[name])}
+        if not changed:
+            raise
+        raise RegistryError(
+            f"{model.name} cannot be built with {_pairs(changed)} ({error}); give an option a value of the kind that "
+            f"its default is: {_pairs({name: usual[name] for name in changed})}"
+        ) from error
 
 
 def _fill(
@@ -118,7 +143,7 @@ def _fill(
         return ArrayFile(source.path, {name: wanted[name] for name in transfer.kept}, arrays.__getitem__)
 
     with open_weights(source.path) if source.layout is None else open_arrays(source.path) as file:
-        made = build_filled(lambda: model.builder(classes, **options), chosen, str(source.path))
+        made = build_filled(lambda: _built(model, classes, options), chosen, str(source.path))
     (transfer,) = transfers
     started_from = ""
     if transfer.new:
@@ -138,10 +163,14 @@ def _load_whole(
             "keep all but its last layers load it without `classes`, save it with zoo.weights_io.save_weights_file, "
             "and give that file with the new `classes`"
         )
-    made = model.builder(classes, **options)
+    made = _built(model, classes, options)
     made.zoo_meta = WeightsMeta(model.name, class_names(made, classes), options)
     load_weights(made, source.path)
     return made
+
+
+def _pairs(options: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={value!r}" for name, value in options.items())
 
 
 def _listed(classes: Classes) -> str:

@@ -72,7 +72,8 @@ def layer_changes(before: keras.Model, after: keras.Model) -> list[LayerChange]:
         kernel = kernel_of(was)
         # The error itself, not the singular values: it also tells if the layers were mixed up.
         lost = np.square(kernel - kernel_of(layer), dtype=np.float64).sum()
-        kept = 1 - float(lost / np.square(kernel, dtype=np.float64).sum())
+        whole = np.square(kernel, dtype=np.float64).sum()
+        kept = 1 - float(lost / (whole or 1.0))  # a pyramid's coarser levels begin at zero
         found.append(LayerChange(name, kernel.shape, layer.rank, kept, _kernels(was), _kernels(layer)))
     return found
 
@@ -80,12 +81,18 @@ def layer_changes(before: keras.Model, after: keras.Model) -> list[LayerChange]:
 def dense_part(model: keras.Model) -> keras.Model:
     """The dense layers of a detector alone: from the input of the first to class logits and box deltas.
 
-    It shares its weights with the detector.
+    Of an SPPnet, where several layers look at parts of what is pooled, from there. It shares its weights with the
+    detector.
     """
     head = model.head
-    first = next(iter(head_layers(model).values()))
+    first = next(iter(head_layers(model).values())).input
     last = [layer(head.body.output) for layer in (head.score, head.loc) if layer is not None]
-    return keras.Model(first.input, last, name="dense_part")
+    return keras.Model(head.body.input if _readers(head.body) > 1 else first, last, name="dense_part")
+
+
+def _readers(network: keras.Model) -> int:
+    """How many operations look at the network's input."""
+    return sum(any(each is network.input for each in keras.tree.flatten(step.input)) for step in network.operations)
 
 
 def take_times(
@@ -96,7 +103,7 @@ def take_times(
     Args:
         models: detectors.
         image: (H, W, 3) uint8; detected in as a whole.
-        rois: vectors that the dense layers are given; proposals of a Fast R-CNN.
+        rois: inputs that the dense layers are given; proposals of a Fast R-CNN.
         repeats: turns after a first one that is not counted.
     """
     if repeats < 1:
@@ -105,7 +112,7 @@ def take_times(
     jobs: list[Callable[[], object]] = []
     for model in models:
         part = dense_part(model)
-        vectors = np.maximum(rng.standard_normal((rois, part.input_shape[-1]), np.float32), 0)
+        vectors = np.maximum(rng.standard_normal((rois, *part.input_shape[1:]), np.float32), 0)
         # Fast R-CNN is given proposals: finding them is no part of it.
         given = {"proposals": _boxes(image, rois)} if isinstance(model, FastRCNN) else {}
         jobs += [

@@ -11,6 +11,7 @@ import numpy as np
 
 from zoo.datasets.proposals import Scored, clipped, tidy
 from zoo.detectors.faster_rcnn import FasterRCNN
+from zoo.weights_io import weight_names
 
 
 class RPNProposals:
@@ -82,7 +83,15 @@ class _Alone(keras.Model):
 
 
 def _digest(model: FasterRCNN) -> str:
-    digest = hashlib.sha256(json.dumps(model.get_config(), sort_keys=True, default=str).encode())
-    for weight in [*model.extractor.weights, *model.rpn.weights]:
-        digest.update(np.ascontiguousarray(keras.ops.convert_to_numpy(weight)))
+    # Names are left out but those of weights: Keras counts operations without one, such as the slices of AlexNet's
+    # groups, through the whole process.
+    steps = [(type(each).__name__, {**each.get_config(), "name": ""}) for each in model.extractor.operations]
+    settings = {name: getattr(model, name) for name in model.PLAIN}
+    about = {**settings, "preprocessing": model.preprocessing.get_config(), "extractor": steps}
+    digest = hashlib.sha256(json.dumps(about, sort_keys=True, default=str).encode())
+    own = {id(weight) for weight in (*model.extractor.weights, *model.rpn.weights)}
+    for name, weight in weight_names(model).items():
+        if id(weight) in own:
+            digest.update(name.encode())
+            digest.update(np.ascontiguousarray(keras.ops.convert_to_numpy(weight)))
     return digest.hexdigest()[:32]

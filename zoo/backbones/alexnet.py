@@ -48,8 +48,6 @@ def _conv(x, filters: int, size: int, name: str, groups: int = 1, padding: str =
 
 def _stages(x, network: str, lrn: str, padding: str) -> dict:
     """The five convolutions; ``padding`` is a key of ``_EDGES``."""
-    if padding not in _EDGES:
-        raise ValueError(f"padding must be 'exact' or 'caffe', got {padding!r}")
     edges, border = _EDGES[padding]
     stages = {}
 
@@ -163,6 +161,8 @@ def alexnet_parts(name: str, *, head_units: int = 4096, lrn: str = "paper", padd
         padding: ``"exact"``, H x W pixels give ``ceil(H / 16)`` x ``ceil(W / 16)`` cells; or ``"caffe"``, the pools of
             Fast R-CNN's release, which give up to one cell more (600 pixels: 39).
     """
+    if padding not in ("exact", "caffe"):
+        raise ValueError(f"padding must be 'exact' or 'caffe', got {padding!r}")
     images = keras.Input((None, None, 3), name="prepared")
     features = _stages(images, name, lrn, padding)["conv5"]
     return dense_head(images, features, 6, (head_units, head_units), _DENSE_DEVIATION[name], bias=1.0)

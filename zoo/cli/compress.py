@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -13,7 +14,7 @@ import zoo
 from zoo.cli.console import out, progress, say, table
 from zoo.cli.models import add_weights_options, describe, named_model
 from zoo.cli.proposal_options import add_proposal_options, beside_weights, chosen_proposals, wants_proposals
-from zoo.cli.remembered import take_proposals
+from zoo.cli.remembered import OPTIONS, take_proposals
 from zoo.datasets.proposals_choice import check_proposals
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ _DESCRIPTION = """Replace the dense layers of a trained detector's head by produ
 singular value decomposition (Girshick 2015, section 3.1): --fc6 1024 --fc7 256 is what the paper does to VGG-16. The
 result is a model like any other: it detects, can be trained further, and is exported."""
 _NUMBERS = ("", "Before", "After")
+# What ends so is meant as a file.
+_SUFFIXES = (".h5", ".keras", ".npz", ".pth", ".pt", ".onnx", ".tflite", ".caffemodel", ".json")
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
@@ -69,12 +72,14 @@ def _layer_rank(text: str) -> tuple[str, int]:
 
 
 def _compress(args: argparse.Namespace) -> int:
+    from zoo.compression import head_layers
     from zoo.compression_report import layer_changes
 
     ranks = _ranks(args)
     target = _target(args)
     storage = "float16" if args.half else "float32"
     model = named_model(args)
+    head_layers(model)  # told before anything is done, if it has none
     data = _data(args, model)
     small = zoo.compress(model, ranks, energy=args.energy, megabytes=args.megabytes, storage=storage)
     changes = layer_changes(model, small)
@@ -111,16 +116,44 @@ def _ranks(args: argparse.Namespace) -> dict[str, int] | None:
 
 
 def _target(args: argparse.Namespace) -> Path:
+    """The file to write; a mistake in the command is told before a model is loaded."""
     from zoo.weights_io import SUFFIX
 
-    target = args.out / f"model{SUFFIX}" if args.out.suffix == "" else args.out
+    target = args.out / f"model{SUFFIX}" if _is_folder(args.out) else args.out
     if not target.name.endswith((SUFFIX, ".keras")):
         raise ValueError(f"{args.out}: give NAME{SUFFIX}, NAME.keras, or a folder")
     if args.half and target.suffix == ".keras":
         raise ValueError(f"--half: a .keras file keeps 32 bits; give NAME{SUFFIX}")
     if args.repeats < 0 or args.rois < 1:
         raise ValueError(f"--repeats {args.repeats} --rois {args.rois}: give 0 or more times, and 1 box or more")
+    _check_apart(args, target)
     return target
+
+
+def _is_folder(out: Path) -> bool:
+    """``runs/joint-0.9`` is one, though it has a dot."""
+    return out.is_dir() or out.suffix not in _SUFFIXES
+
+
+def _check_apart(args: argparse.Namespace, target: Path) -> None:
+    """Raise if OUT would replace what is to be compressed."""
+    from zoo.weights_io import meta_path
+
+    if args.weights is None and args.model in zoo.list_models():
+        return
+    source = Path(args.model if args.weights is None else args.weights)
+    if not source.exists():
+        return
+    source = source.resolve()
+    # The same description stands beside NAME.weights.h5 and NAME.keras.
+    same = source.is_file() and meta_path(source) == meta_path(target.resolve())
+    run = source if source.is_dir() else source.parent
+    inside = target.parent.resolve() == run and (source.is_dir() or _is_folder(args.out))
+    if same or inside:
+        raise ValueError(
+            f"{args.out}: {target} would lie in the run that is to be compressed, or replace it; give another file or "
+            "folder as OUT"
+        )
 
 
 def _data(args: argparse.Namespace, model: keras.Model) -> DetectionDataset | None:
@@ -143,20 +176,34 @@ def _save(model: keras.Model, target: Path, storage: str, args: argparse.Namespa
     from zoo.weights_io import save_meta, save_weights_file
 
     meta = replace(model.zoo_meta, command=args.command_line)
-    if target.suffix == ".keras":
-        with save_atomically(target) as aside:
+    if target.suffix != ".keras" and not meta.model:
+        raise ValueError(
+            f"{args.weights or args.model} does not tell which registered model it is, so that weights alone could "
+            f"not be loaded again; give OUT as NAME.keras"
+        )
+    with save_atomically(target) as aside:
+        if target.suffix == ".keras":
             model.save(aside)
-    else:
-        if not meta.model:
+        else:
+            save_weights_file(model, aside, storage, meta)
+        size = aside.stat().st_size
+        if args.megabytes is not None and size > args.megabytes * 1e6:
+            # Before it takes the place of what is there.
             raise ValueError(
-                f"{args.weights or args.model} does not tell which registered model it is, so that weights alone could "
-                f"not be loaded again; give OUT as NAME.keras"
+                f"{target} would have {size / 1e6:.2f} MB, more than {args.megabytes:g}; ask for a little less"
             )
-        save_weights_file(model, target, storage, meta)
     save_meta(meta, target)
-    size = target.stat().st_size
-    if args.megabytes is not None and size > args.megabytes * 1e6:
-        raise ValueError(f"{target} has {size / 1e6:.2f} MB, more than {args.megabytes:g}; ask for a little less")
+    if _is_folder(args.out) and args.weights is not None:
+        _copy_options(Path(args.weights), target.parent)
+
+
+def _copy_options(run: Path, folder: Path) -> None:
+    """Keep what ``zoo train`` was told of its data, so that ``zoo eval`` takes the same proposals."""
+    from zoo.files import save_atomically
+
+    if (run / OPTIONS).is_file():
+        with save_atomically(folder / OPTIONS) as aside:
+            shutil.copyfile(run / OPTIONS, aside)
 
 
 def _costs(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from zoo.cli.console import out, progress, say, table, warn
-from zoo.cli.models import add_model_options, trained_model
+from zoo.cli.models import add_model_options, describe, trained_model
 from zoo.cli.proposal_options import add_proposal_options, detection_proposals
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ class _Item:
 
 
 def _detect(args: argparse.Namespace) -> int:
+    from zoo.detectors.threshold import lowered_threshold
     from zoo.files import save_json
 
     if not 0 <= args.score <= 1:
@@ -64,12 +65,17 @@ def _detect(args: argparse.Namespace) -> int:
         raise ValueError(f"--batch {args.batch}: give a number from 1 on")
     items = [item for text in args.images for item in _expand(text)]
     model = trained_model(args)
+    if not hasattr(model, "detect"):
+        raise ValueError(
+            f"{describe(model)} tells what a picture shows, not where; give a detector, such as `zoo list --task "
+            "detection` shows (`zoo eval` measures classifiers)"
+        )
     proposals = detection_proposals(args, model)
     given = {} if proposals is None else {"proposals": proposals}
     targets = [None] * len(items) if args.no_pictures else _targets(items, args.out)
     records: list[dict[str, object]] = []
     results: list[tuple[_Item, Detections, Path | None]] = []
-    with progress("detecting") as bar:
+    with lowered_threshold(model, args.score), progress("detecting") as bar:
         task = bar.add_task("", total=len(items))
         for start in range(0, len(items), _PIECE):
             piece = items[start : start + _PIECE]

@@ -34,7 +34,8 @@ def detect(
         model: a detector: ``classes`` and a ``call`` from images to boxes, scores, classes, num_detections.
         images: a path, a folder, a pattern such as ``photos/*.jpg``, an array ``(H, W, 3)`` of RGB 0-255, or a
             list of paths and arrays.
-        score_threshold: drop detections below, in [0, 1]; the model's own threshold by default, and never less.
+        score_threshold: drop detections below, in [0, 1]; the model's own threshold by default, and never less (within
+            :func:`zoo.detectors.threshold.lowered_threshold` its own is less; :func:`zoo.evaluate` sees to that).
         batch_size: images of one size that go through the model together.
         proposals: for a model that looks at proposals of others: a function from an image ``(H, W, 3)`` uint8 RGB to
             boxes ``(P, 4)`` in its pixels, best first; or a list of such boxes, one entry an image (for a single image

@@ -133,6 +133,7 @@ class FasterRCNN(RoIDetector):
         self.rpn = RPN(len(self.cell_anchors), rpn_channels, name="rpn")
         self._add_head(body, ("rpn_objectness", "rpn_box", "head_class", "head_box", "proposal_recall"))
         self.build()
+        self._frozen: tuple[str, ...] = ()
         self.stage = "joint"
 
     def set_stage(self, stage: str) -> None:
@@ -142,8 +143,14 @@ class FasterRCNN(RoIDetector):
         1 and 3 of the alternating training (Ren 2015, section 3.2; :func:`zoo.train_alternating`).
         """
         check_choice("stage", stage, STAGES)
-        if stage != self.stage:
-            self.head.trainable = stage == "joint"
+        # Variable by variable: what was frozen by layers, such as batch normalisation in the head, stays so.
+        for variable in self.head.variables:
+            if variable.path in self._frozen:
+                variable.trainable = True
+        self._frozen = tuple(each.path for each in self.head.trainable_variables) if stage == "rpn" else ()
+        for variable in self.head.variables:
+            if variable.path in self._frozen:
+                variable.trainable = False
         self.stage = stage
 
     def build(self, input_shape=None):

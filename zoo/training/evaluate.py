@@ -16,6 +16,7 @@ from zoo.datasets.proposals import ProposalSource
 from zoo.datasets.records import DetectionDataset
 from zoo.datasets.voc_metrics import VocResult, evaluate_voc
 from zoo.detections import Detections
+from zoo.detectors.threshold import lowered_threshold
 
 METRICS = ("voc", "coco")
 
@@ -75,7 +76,8 @@ def evaluate(
         model: has ``classes`` and ``detect``; its classes must be those of the data set, in the same order.
         dataset: ground truth; load it with ``classes=model.classes``.
         metric: ``"voc"`` for average precision at one overlap, ``"coco"`` for COCO's twelve figures.
-        score_threshold: detections below it are left out (.05 as in py-faster-rcnn).
+        score_threshold: detections below it are left out (.05 as in py-faster-rcnn). A detector whose own threshold is
+            greater has this one meanwhile, for which its predictions are compiled anew.
         iou: overlap that a detection has to exceed; for VOC alone.
         interpolation: ``"11point"`` (VOC 2007) or ``"area"`` (VOC 2010 on); for VOC alone.
         batch_size: images of similar size that the model takes at once.
@@ -91,6 +93,25 @@ def evaluate(
     check_classes(model.classes, dataset)
     if proposals is not None and not takes_proposals(model):
         raise ValueError("the model does not look at proposals of others, as a Fast R-CNN does; give it none")
+    with lowered_threshold(model, score_threshold):
+        found, seconds = _detections(model, dataset, score_threshold, batch_size, proposals, progress)
+    triples = [(one.boxes, one.scores, one.classes) for one in found]
+    if metric == "coco":
+        result = evaluate_coco(triples, dataset)
+    else:
+        result = evaluate_voc(triples, dataset, iou=iou, interpolation=interpolation)
+    return Evaluation(result, found, seconds)
+
+
+def _detections(
+    model: Detector,
+    dataset: DetectionDataset,
+    score_threshold: float,
+    batch_size: int,
+    proposals: ProposalSource | None,
+    progress: Callable[[int], None] | None,
+) -> tuple[list[Detections], float]:
+    """Detections of every image, and the seconds that ``model.detect`` took."""
     found: list[Detections] = []
     seconds = 0.0
     # A bounded number of images in memory, several batches of them: the model groups them by size.
@@ -110,12 +131,7 @@ def evaluate(
         found += [replace(result, path=path) for result, path in zip(results, paths, strict=True)]
         if progress is not None:
             progress(len(indices))
-    triples = [(one.boxes, one.scores, one.classes) for one in found]
-    if metric == "coco":
-        result = evaluate_coco(triples, dataset)
-    else:
-        result = evaluate_voc(triples, dataset, iou=iou, interpolation=interpolation)
-    return Evaluation(result, found, seconds)
+    return found, seconds
 
 
 def usual_metric(dataset: DetectionDataset) -> Literal["voc", "coco"]:
