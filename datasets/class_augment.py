@@ -10,13 +10,12 @@ import cv2
 import numpy as np
 
 from zoo.datasets.class_records import ClassificationDataset
-from zoo.datasets.class_views import centre_crop, resize_short
+from zoo.datasets.class_views import NOMINAL, centre_crop, resize_short
 
 _DECIMALS = 6  # by which components are compared; a picture has levels of 1/255
 _DEVIATION = 0.1  # of the colour noise, in units of the principal components' variances
 # Networks that see more pixels than this are for photographs, not for thumbnails as CIFAR's.
 LARGEST_THUMBNAIL = 64
-_NOMINAL = (224, 227)  # the papers' crops and Caffe's; short sides are given for these
 
 
 @dataclass(frozen=True)
@@ -176,7 +175,7 @@ def photo_augmentation(
         raise ValueError(f"unknown augmentation {name!r}; there are {', '.join(PHOTO_AUGMENTATIONS)}")
     plan = PHOTO_AUGMENTATIONS[name]
     if short is None:
-        share = 1.0 if size in _NOMINAL else size / _NOMINAL[0]
+        share = 1.0 if size in NOMINAL else size / NOMINAL[0]
         short = (round(plan.short[0] * share), round(plan.short[1] * share))
     colours = colour_components(dataset) if plan.colours else None
     return ScaleCrop(size, short, plan.centre, flip, colours)

@@ -26,9 +26,22 @@ def centre_crop(image: np.ndarray, size: int) -> np.ndarray:
     return image[top : top + size, left : left + size]
 
 
+# Sides of crops that short sides are given for: the papers', and that of Caffe's AlexNets, which take 227 from the
+# same 256.
+NOMINAL = (224, 227)
+
+
+def usual_short(size: int) -> int:
+    """The short side that crops of ``size`` are taken from: 256 for 224 (Krizhevsky 2012, section 2) and for 227.
+
+    >>> usual_short(224), usual_short(227), usual_short(32)
+    (256, 256, 37)
+    """
+    return 256 if size in NOMINAL else round(size * 256 / NOMINAL[0])
+
+
 def _short(size: int, short: int | None) -> int:
-    """Short side to scale to; by default as 256 is to 224 (Krizhevsky 2012, section 2)."""
-    short = round(size * 256 / 224) if short is None else short
+    short = usual_short(size) if short is None else short
     if short < size:
         raise ValueError(f"short={short} is less than the crop's size {size}")
     return short
@@ -40,8 +53,8 @@ class CentreCrop:
 
     Attributes:
         size: side of the crop, in pixels.
-        short: the picture is first scaled to this short side; ``None`` for ``size * 256 / 224``, and no scaling for
-            pictures of ``size`` x ``size`` (Krizhevsky 2012, section 2: 256 and 224).
+        short: the picture is first scaled to this short side; ``None`` for `usual_short`, and no scaling for pictures of
+            ``size`` x ``size``.
     """
 
     size: int = 224
@@ -62,7 +75,7 @@ class TenCrop:
 
     Attributes:
         size: side of the crops, in pixels.
-        short: the picture is first scaled to this short side; ``None`` for ``size * 256 / 224``.
+        short: the picture is first scaled to this short side; ``None`` for `usual_short`.
     """
 
     size: int = 224

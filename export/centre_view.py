@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from keras import ops
 
-# Short side to side of the crop, as 256 is to 224 (Krizhevsky 2012, section 2).
-_SHORT, _CROP = 256, 224
+from zoo.datasets.class_views import usual_short
 
 
 def centre_view(images, size: int):
-    """Scale pictures so that their short side is ``size * 256 / 224``, and take the middle ``size x size``.
+    """Scale pictures so that their short side is `usual_short`'s for ``size``, and take the middle ``size x size``.
 
     The same as :class:`zoo.datasets.class_views.CentreCrop`, which takes OpenCV's area average for what shrinks
     (``INTER_AREA``) and bilinear interpolation for what grows (``INTER_LINEAR_EXACT``): both are weighted means of rows
@@ -31,7 +30,7 @@ def centre_view(images, size: int):
     height, width = (ops.cast(side, "int32") for side in (height, width))
     small = ops.minimum(height, width)
     same = (height == size) & (width == size)
-    short = round(size * _SHORT / _CROP)
+    short = usual_short(size)
     sides = [ops.maximum(_nearest(side * short, small), short) for side in (height, width)]
     rows, columns = (
         _weights(side, ops.where(same, size, new), size) for side, new in zip((height, width), sides, strict=True)

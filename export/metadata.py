@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import zoo
+from zoo.datasets.class_views import usual_short
 from zoo.export.errors import ExportError
 
 if TYPE_CHECKING:
@@ -129,7 +130,7 @@ def _preprocessing(subject: Subject) -> dict[str, Any]:
             text += f"; at the short sides {', '.join(map(str, scales))}, each proposal at that nearest 224 x 224"
         return {**found, "description": text}
     side = subject.side
-    found = {"resize_short": round(side * 256 / 224), "centre_crop": side}
+    found = {"resize_short": usual_short(side), "centre_crop": side}
     for layer in subject.model.layers:
         if all(hasattr(layer, name) for name in ("mean", "std", "order")):
             found |= {"mean": list(layer.mean), "std": list(layer.std), "order": layer.order}

@@ -12,7 +12,7 @@ import zoo
 from zoo import registry
 from zoo.backbones.cifar_resnet import cifar_network
 from zoo.cli.classes import class_train_and_val
-from zoo.cli.evaluate_classes import _member
+from zoo.cli.evaluate_classes import _member, _tester
 from zoo.cli.main import main
 from zoo.datasets.class_sources import load_classes
 from zoo.datasets.class_views import Shifts, TenCrop
@@ -130,6 +130,17 @@ def test_members_may_be_of_different_networks(capsys, tmp_path, photos, weights,
     monkeypatch.setattr(zoo, "get", lambda name, weights: asked.append((name, weights)))
     _member(argparse.Namespace(model="resnet8", option=[]), "resnet14:imagenet")
     assert asked == [("resnet14", "imagenet")]
+
+
+@pytest.mark.parametrize(("views", "function"), [("ten-crop", "classify"), ("dense", "dense_test")])
+def test_as_many_views_at_once_as_asked_for(photos, weights, monkeypatch, views, function):
+    seen = []
+    name = "evaluate_dense" if views == "dense" else "evaluate_classifier"
+    monkeypatch.setattr(f"zoo.training.{function}.{name}", lambda *args, **options: seen.append(options))
+    for batch in (None, 7):
+        args = argparse.Namespace(views=views, scales=None, short=None, no_mirror=False, batch=batch)
+        _tester(args, zoo.load(weights[0]))(None, None)
+    assert [options.get("batch_size") for options in seen] == [None, 7]
 
 
 @pytest.mark.parametrize(

@@ -118,6 +118,9 @@ def test_short_side_defaults_to_256_for_224():
     scaled = resize_short(image, 256)
     assert scaled.shape == (256, 427, 3)
     np.testing.assert_array_equal(CentreCrop(224)(image)[0], scaled[16:240, 101:325])
+    # Caffe's AlexNets see 227 pixels of the same 256.
+    np.testing.assert_array_equal(CentreCrop(227)(image)[0], scaled[14:241, 100:327])
+    np.testing.assert_array_equal(TenCrop(227)(image)[0], scaled[:227, 85:312])
 
 
 def test_ten_crops_are_the_papers():

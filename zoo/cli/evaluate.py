@@ -47,7 +47,9 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         metavar="N",
         help="measure a Fast R-CNN with the first N boxes of a picture, for each N (the rest is about the greatest)",
     )
-    parser.add_argument("--batch", type=int, default=1, metavar="B", help="pictures at once (default: 1)")
+    parser.add_argument(
+        "--batch", type=int, metavar="B", help="pictures at once (1); for classifiers, views (250, or 64 if dense)"
+    )
     parser.add_argument(
         "--metric",
         choices=("voc", "coco"),
@@ -108,6 +110,8 @@ def _evaluate(args: argparse.Namespace) -> int:
         classes=args.classes,
         images=args.images,
         difficult=args.difficult,
+        # For evaluation servers, which keep the annotations, and to look at.
+        unlabelled=args.results is not None or args.pictures is not None,
     )
     if args.limit is not None:
         data = data.subset(range(min(args.limit, len(data))))
@@ -125,7 +129,7 @@ def _evaluate(args: argparse.Namespace) -> int:
                 score_threshold=args.score,
                 iou=args.iou,
                 interpolation=args.interpolation,
-                batch_size=args.batch,
+                batch_size=1 if args.batch is None else args.batch,
                 proposals=proposals,
                 progress=lambda count: bar.advance(task, count),
             )
@@ -203,7 +207,7 @@ def _record(
         **measured.result.to_dict(),
         "errors": {"score": args.picture_score, **errors.to_dict()},
         "score_threshold": args.score,
-        "batch": args.batch,
+        "batch": args.batch or 1,
         "seconds": round(measured.seconds, 3),
         "images_per_second": round(measured.images_per_second, 3),
         "command": args.command_line,

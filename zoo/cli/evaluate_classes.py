@@ -34,7 +34,7 @@ def add_class_options(parser: argparse.ArgumentParser) -> None:
         "and mirrored (for small pictures), or all of it (fully convolutional)",
     )
     group.add_argument(
-        "--short", type=int, metavar="N", help="short side that crops are taken from (256 for networks of 224 pixels)"
+        "--short", type=int, metavar="N", help="short side that crops are taken from (256 for networks of 224 or 227)"
     )
     group.add_argument(
         "--scales",
@@ -165,19 +165,20 @@ def _measure(args: argparse.Namespace, model: keras.Model, data: ClassificationD
 def _tester(args: argparse.Namespace, model: keras.Model) -> Callable[..., ClassScores]:
     from functools import partial
 
-    from zoo.datasets.class_views import CentreCrop, Shifts, TenCrop
+    from zoo.datasets.class_views import CentreCrop, Shifts, TenCrop, usual_short
     from zoo.training.classify import evaluate_classifier
     from zoo.training.dense_test import evaluate_dense
     from zoo.training.tasks import thumbnail_crops
 
     side = model.input_shape[1] or 224
+    most = {} if args.batch is None else {"batch_size": args.batch}
     if args.views == "dense":
-        return partial(evaluate_dense, scales=args.scales or (round(side * 256 / 224),), mirror=not args.no_mirror)
+        return partial(evaluate_dense, scales=args.scales or (usual_short(side),), mirror=not args.no_mirror, **most)
     if args.views == "shifts":
         views = Shifts(side, max(1, side // 32), thumbnail_crops(side).fill, args.short)
     else:
         views = (TenCrop if args.views == "ten-crop" else CentreCrop)(side, args.short)
-    return partial(evaluate_classifier, views=views)
+    return partial(evaluate_classifier, views=views, **most)
 
 
 def _told(args: argparse.Namespace) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -70,7 +71,7 @@ def _read(path: str | Path) -> tuple[LBFGSState, Drawn, dict[str, Any]]:
             rest = {name: told[name] for name in ("iteration", "evaluations", "length", "stuck")}
             state = replace(LBFGSState(file["x"], at, pairs), **rest)
             return state, Drawn(*told["drawn"], file["drawn"]), told["settings"]
-    except (OSError, KeyError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, KeyError, ValueError, TypeError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(
             f"{path} is no checkpoint of Sandblaster ({error}); start without resuming, or with another file"
         ) from error
