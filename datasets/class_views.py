@@ -53,8 +53,8 @@ class CentreCrop:
 
     Attributes:
         size: side of the crop, in pixels.
-        short: the picture is first scaled to this short side; ``None`` for `usual_short`, and no scaling for pictures of
-            ``size`` x ``size``.
+        short: the picture is first scaled to this short side; ``None`` for `usual_short`, and no scaling for pictures
+            of ``size`` x ``size``.
     """
 
     size: int = 224

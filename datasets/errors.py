@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from zoo.datasets.coco_matching import box_areas
 from zoo.datasets.metric_inputs import (
     GroundTruth,
     ImageDetections,
@@ -81,7 +82,8 @@ def find_errors(
     background: overlaps no object by as much as that.
 
     An object without a correct detection is missed, whether or not an error is near it, so that correct and
-    missed add up to the objects. Difficult and crowd objects are not counted, nor is what is found there.
+    missed add up to the objects. Difficult and crowd objects are not counted, nor is what is found there: in a crowd,
+    what lies in its box by more than ``iou`` of its own area.
 
     Args:
         detections: for each picture, in the order of the ground truth, boxes (D, 4), scores (D,) and 0-based
@@ -131,6 +133,9 @@ def _judge(
     least, iou, background = limits
     table = box_iou(boxes, sample.boxes)
     same = labels[:, None] == sample.classes
+    # A crowd's box is around many: what lies in it by more than ``iou`` of its own area may be one of them, as COCO has
+    # it.
+    in_crowd = (same & sample.crowd & (_inside(table, boxes, sample.boxes) > iou)).any(axis=1)
     own, other = np.where(same, table, -1.0), np.where(same, -1.0, table)
     own_best, other_best = own.max(axis=1, initial=-1.0), other.max(axis=1, initial=-1.0)
     fits = (own_best > iou, other_best > iou, own_best >= background, other_best >= background)
@@ -146,4 +151,12 @@ def _judge(
         taken[things] = True
         ignored = (sample.difficult | sample.crowd)[own.argmax(axis=1)]
         kind[ignored & ((kind == _CORRECT) | (kind == _DUPLICATE))] = NOT_COUNTED
+        kind[in_crowd & (kind != _CORRECT)] = NOT_COUNTED
     return kind, rival, taken
+
+
+def _inside(table: np.ndarray, boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """From IoUs (N, M) the share of each box's own area that lies in each of ``others``."""
+    own, theirs = box_areas(boxes)[:, None], box_areas(others)
+    common = table * (own + theirs) / (1 + table)
+    return np.divide(common, own, out=np.zeros_like(common), where=own > 0)

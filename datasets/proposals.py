@@ -89,17 +89,22 @@ class Gathered(Sequence):
         return self._source.boxes(sample, image)
 
 
-def open_proposals(path: str | Path, method: str | None = None) -> ProposalSource:
+def open_proposals(path: str | Path | Sequence[str | Path], method: str | None = None) -> ProposalSource:
     """Proposals that lie on disk.
 
     Args:
         path: a folder that ``zoo proposals`` wrote, one method's sub-folder of it, or a file: ``.mat`` (Girshick's
             release of selective search), ``.npz`` (see `zoo.datasets.proposals_files`) or ``.json`` (COCO's results).
+            Of files there may be several, as of the splits of a union, in a sequence.
         method: which of the methods in a folder, by its name or the name of its sub-folder; None where it holds one.
 
     Raises:
         ProposalError: it is none of these, or cannot be read.
     """
+    if not isinstance(path, str | Path):
+        from zoo.datasets.proposals_files import read_files
+
+        return read_files(path)
     path = Path(path)
     if path.is_dir():
         from zoo.datasets.proposals_cache import ProposalFolder

@@ -59,7 +59,7 @@ class First:
 
 
 def source_name(source: ProposalSource) -> str:
-    """What tells proposals from others, wherever they lie: a method and its settings, or a file's name.
+    """What tells proposals from others, wherever they lie: a method and its settings, or files' names and boxes.
 
     >>> from zoo.datasets.proposals_dense import DenseBoxes
     >>> source_name(First(Computed(DenseBoxes()), 300))
@@ -72,7 +72,8 @@ def source_name(source: ProposalSource) -> str:
     if isinstance(source, ProposalFolder):
         return source.path.resolve().name
     if isinstance(source, ProposalTable):
-        return source.file.replace("\\", "/").rpartition("/")[2]
+        names = [file.replace("\\", "/").rpartition("/")[2] for file in source.file.split(",")]
+        return f"{','.join(names)} ({len(source)} pictures, {source.digest})"
     return type(source).__name__
 
 

@@ -1,11 +1,13 @@
 """Files of proposals for many pictures: ``.npz`` (ours), ``.json`` (COCO's results), ``.mat`` (Girshick's release)."""
 
+import functools
+import hashlib
 import json
 import math
 import threading
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +52,15 @@ class ProposalTable:
         """How many pictures there are."""
         return len(self.found)
 
+    @functools.cached_property
+    def digest(self) -> str:
+        """Ten hex digits that tell other boxes, or boxes in another order, from these."""
+        found = hashlib.sha256()
+        for name, (boxes, _) in sorted(self.found.items()):
+            found.update(f"{name} {len(boxes)} ".encode())
+            found.update(np.ascontiguousarray(boxes, "<f4"))
+        return found.hexdigest()[:10]
+
     def boxes(self, sample: Sample, image: np.ndarray | None = None) -> np.ndarray:
         """Boxes (P, 4) float32 of the picture, cut off at its borders; ``image`` is not looked at."""
         names = [sample.image_id]
@@ -82,6 +93,24 @@ def read_file(path: str | Path) -> ProposalTable:
             f"{path}: proposals are read from {', '.join(readers)} files and folders of `zoo proposals`"
         )
     return ProposalTable(path, readers[path.suffix.lower()](path))
+
+
+def read_files(paths: Sequence[str | Path]) -> ProposalTable:
+    """The proposals of several files together, as of the splits of ``07+12``.
+
+    Raises:
+        ProposalError: one of them cannot be read, or two have the same picture.
+    """
+    found: dict[str, Scored] = {}
+    homes: dict[str, Path] = {}
+    for path in map(Path, paths):
+        table = read_file(path)
+        twice = next((name for name in table.found if name in found), None)
+        if twice is not None:
+            raise ProposalError(f"{path} and {homes[twice]} both have proposals for image {twice}; give one of them")
+        found |= table.found
+        homes |= dict.fromkeys(table.found, path)
+    return ProposalTable(",".join(map(str, paths)), found)
 
 
 def save_npz(path: str | Path, found: Mapping[str, Scored]) -> Path:

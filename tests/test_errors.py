@@ -1,6 +1,7 @@
 """Each kind of error by an example worked out by hand, and the sums that have to come out."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -53,6 +54,24 @@ SCENE = sample((0, 0, 100, 100, CAT), (200, 0, 300, 100, DOG))
 )
 def test_each_kind(box, label, kind):
     assert kinds_of(det((*box, label, 0.9)), SCENE) == [kind]
+
+
+def test_one_of_a_crowd_is_no_error():
+    """A hundredth of the crowd's box; also where it lies on an object that another detection has taken."""
+    truth = sample((0, 0, 200, 200, CAT), (10, 10, 30, 30, CAT))
+    truth = replace(truth, crowd=np.array([True, False]))
+    boxes = (
+        ((100, 100, 120, 120, CAT, 0.9), "-"),  # in the crowd
+        ((190, 100, 210, 120, CAT, 0.9), "background"),  # half of it, which is not more than half
+        ((191, 100, 210, 120, CAT, 0.9), "background"),
+        ((189, 100, 210, 120, CAT, 0.9), "-"),
+        ((100, 100, 120, 120, DOG, 0.9), "background"),  # a crowd of cats
+        ((10, 10, 30, 30, CAT, 0.8), "correct"),
+        ((10, 10, 30, 29, CAT, 0.7), "-"),
+    )
+    assert kinds_of(det(*(box for box, _ in boxes)), truth) == [kind for _, kind in boxes]
+    report = find_errors([det((0, 0, 200, 200, CAT, 0.9))], [truth], ("cat", "dog"))
+    assert report.missed[0].tolist() == [False, True]
 
 
 def test_the_higher_score_is_correct_the_other_one_a_duplicate():

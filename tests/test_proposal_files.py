@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
+from zoo.cli.proposal_options import _opened
 from zoo.datasets.proposals import ProposalError, open_proposals
 from zoo.datasets.proposals_files import ProposalTable, save_json, save_npz
 from zoo.datasets.records import Sample
@@ -190,6 +191,24 @@ def flipped(tmp_path):
     ):
         (tmp_path / f"{place}.npz").write_bytes(data[:at] + bytes([data[at] | bits]) + data[at + 1 :])
         yield f"{place}.npz", "cannot be read as .npz"
+
+
+def test_files_of_several_splits_are_one(tmp_path):
+    box = np.array([[1, 2, 3, 4.0]], np.float32)
+    files = [save_npz(tmp_path / f"{name}.npz", {name: (box * number, None)}) for number, name in enumerate("abc", 1)]
+    both = open_proposals(files[:2])
+    assert len(both) == 2
+    for number, name in enumerate("ab", 1):
+        one = Sample(name, None, (20, 20), [], [], [], [])
+        np.testing.assert_array_equal(both.boxes(one), box * number)
+    with pytest.raises(ProposalError, match=r"a.npz,.*b.npz: no proposals for image c"):
+        both.boxes(Sample("c", None, (20, 20), [], [], [], []))
+    with pytest.raises(ProposalError, match=r"both have proposals for image a"):
+        open_proposals([files[0], files[0]])
+    # As one writes it in a command.
+    assert len(_opened(",".join(map(str, files)), ())) == 3
+    with pytest.raises(ProposalError, match=r"nowhere.npz: no such file"):
+        _opened(f"{files[0]},nowhere.npz", ())
 
 
 def test_bad_files_are_named(tmp_path):

@@ -74,6 +74,14 @@ def test_batches_tell_their_proposals(tmp_path):
     assert settings["most_proposals"] == 5
     assert source_name(Computed(method)) == source_name(open_proposals(tmp_path / "here")) == method_key(method)
     assert source_name(Computed(method)) != source_name(Computed(DenseBoxes(most=8)))
-    assert source_name(open_proposals(save_npz(tmp_path / "t.npz", {}))) == "t.npz"
+    # Of files, other boxes are other proposals.
+    box = np.array([[1, 2, 3, 4.0]])
+    names = [
+        source_name(open_proposals(save_npz(tmp_path / folder / "t.npz", {"a": (boxes, None)})))
+        for folder, boxes in (("one", box), ("two", box), ("three", box + 1), ("four", np.repeat(box, 2, 0)))
+    ]
+    assert names[0] == names[1]
+    assert len(set(names)) == 3
+    assert names[0].startswith("t.npz (1 pictures, ")
     assert source_name(Own()) == "Own"
     assert "proposals" not in Batches(data).settings

@@ -25,15 +25,22 @@ def test_what_is_not_given_is_as_it_was(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     boxes = tmp_path / "boxes.npz"
     boxes.touch()
-    given = {"split": "trainval", "classes": ("a", "b"), "proposals": "boxes.npz", "most_proposals": 30}
+    (tmp_path / "more.npz").touch()
+    both = "boxes.npz,more.npz"
+    given = {"split": "trainval", "classes": ("a", "b"), "proposals": both, "most_proposals": 30}
     remember(options(tmp_path / "run", **given, precision="mixed_bfloat16"))
     monkeypatch.chdir("/")
     later = options(tmp_path / "run", most_proposals=20, precision="mixed_bfloat16")
     recall(later)
     # The path holds from elsewhere too; what is given anew is compared with the checkpoint's, not replaced.
-    wanted = {**given, "proposals": str(boxes), "most_proposals": 20, "precision": "mixed_bfloat16"}
+    wanted = {
+        **given,
+        "proposals": f"{boxes},{tmp_path / 'more.npz'}",
+        "most_proposals": 20,
+        "precision": "mixed_bfloat16",
+    }
     assert vars(later) == vars(options(tmp_path / "run", **wanted))
-    assert f"As at the start: --split trainval --classes a,b --proposals {boxes}\n" in capsys.readouterr().out
+    assert f"As at the start: --split trainval --classes a,b --proposals {boxes}," in capsys.readouterr().out
     with pytest.raises(ValueError, match=r"--precision float32: .* was started with mixed_bfloat16; resume with"):
         recall(options(tmp_path / "run"))
     anew = options(tmp_path / "run", resume=False)

@@ -8,7 +8,7 @@ SPPnet and R-CNN, the table's other rows, are in table 4.
 
 from pathlib import Path
 
-from reproducing import Study, arguments, points, table
+from reproducing import METHODS, Study, arguments, points, table
 
 MODELS = ("fast_rcnn_vgg16",)
 # Mean AP: all of 2007's objects, without the difficult ones, and with 2012's.
@@ -38,10 +38,13 @@ def voc_runs(study: Study, model: str) -> dict[str, tuple[Path, str, str]]:
         "07": study.train(f"{model}-ordinary", "--difficult", "ordinary", model=model),
         "07 without difficult": study.train(f"{model}-joint", model=model),
     }
-    if (devkit / "VOC2012").is_dir():
+    boxes = study.args.proposals
+    if boxes not in METHODS and "," not in boxes:
+        print(f"{boxes} has the boxes of one data set: for the row of 07+12 give a method, or files as A,B")
+    elif (devkit / "VOC2012").is_dir():
         own = {"data": str(devkit), "split": "07+12", "recipe": "fast-voc0712"}
-        # Their boxes are those of another split, so that the method is asked for them.
-        runs["07+12"] = study.train(f"{model}-07+12", model=model, boxes=study.args.proposals, **own)
+        # The method is asked for them: what `Study.proposals` has made is of 2007.
+        runs["07+12"] = study.train(f"{model}-07+12", model=model, boxes=boxes, **own)
     else:
         print(f"{devkit} has no VOC2012: the row of 07+12 is left out")
     return {name: (run, year, "test") for name, run in runs.items()}

@@ -27,8 +27,8 @@ def add_proposal_options(parser: argparse._ActionsContainer, kept: str) -> None:
     parser.add_argument(
         "--proposals",
         metavar="PATH|METHOD",
-        help="boxes for a Fast R-CNN to look at: a folder of `zoo proposals`, a .mat, .npz or .json file, or a method "
-        f"({_METHODS}), {kept}",
+        help="boxes for a Fast R-CNN to look at: a folder of `zoo proposals`, a .mat, .npz or .json file (or several: "
+        f"A,B), or a method ({_METHODS}), {kept}",
     )
     parser.add_argument("--most-proposals", type=int, metavar="N", help="look at the first N boxes of a picture")
 
@@ -121,9 +121,10 @@ def beside_weights(weights: str | None) -> Iterator[Path]:
 def _opened(path: str, methods: Sequence[str]) -> ProposalSource:
     from zoo.datasets.proposals import ProposalError, open_proposals
 
+    several = not Path(path).exists() and "," in path
     try:
-        return open_proposals(path)
+        return open_proposals(path.split(",") if several else path)
     except ProposalError as error:
-        if Path(path).exists():
+        if several or Path(path).exists():
             raise
         raise ProposalError(f"{error}; methods are {', '.join(methods)}") from error

@@ -29,8 +29,8 @@ def remember(args: argparse.Namespace) -> None:
         return
     values = {name: getattr(args, name) for name in (*_TAKEN, *_SAME, *_START)}
     for name in _PATHS:
-        if values[name] is not None and Path(values[name]).exists():
-            values[name] = str(Path(values[name]).resolve())
+        if values[name] is not None:
+            values[name] = _absolute(values[name])
     save_json(values, args.out / OPTIONS)
 
 
@@ -78,6 +78,12 @@ def _stored(folder: Path) -> dict[str, object]:
     if not isinstance(found, dict):
         raise ValueError(f"{path} does not hold options; remove it and give them anew")
     return found
+
+
+def _absolute(text: str) -> str:
+    """A path, or several with commas between them, from the root on; what is no path, such as a name, as it is."""
+    parts = [text] if Path(text).exists() else text.split(",")
+    return ",".join(str(Path(part).resolve()) for part in parts) if all(Path(part).exists() for part in parts) else text
 
 
 def _tuples(value: object) -> object:
