@@ -41,6 +41,7 @@ def load_yolo(
     reading = Reading(on_error)
     layout = find_layout(Path(root), reading)
     files = _pictures(layout.root, layout.sources(split), reading)
+    _tell_lone_labels(layout.root, layout.sources(split), files, reading)
     sizes = read_sizes(dict.fromkeys(files), reading)
     files = [path for path in files if path in sizes]
     given = None if classes is None else checked_classes(classes)
@@ -84,6 +85,18 @@ def _pictures(root: Path, sources: Iterable[Path], reading: Reading) -> list[Pat
     if not found:
         raise AnnotationError(f"{', '.join(map(str, sources))}: no pictures there")
     return list(found)
+
+
+def _tell_lone_labels(root: Path, sources: Iterable[Path], pictures: Iterable[Path], reading: Reading) -> None:
+    """Note files of boxes beside which there is no picture, or one of another kind."""
+    known = {_label_file(root, path) for path in pictures}
+    for source in sources:
+        folder = _label_file(root, source / "any.jpg").parent
+        if not source.is_dir() or not folder.is_dir():
+            continue
+        for file in sorted(folder.rglob("*.txt")):
+            if file not in known and file.name != "classes.txt":
+                reading.note("missing-picture", file, "there is no picture of that name; its boxes are left out")
 
 
 def _listed(root: Path, file: Path, reading: Reading) -> Iterable[Path]:

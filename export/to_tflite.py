@@ -46,7 +46,8 @@ def tflite(
 
     Its signature ``serving_default`` takes ``images (B, H, W, 3)``, RGB 0-255, of a Fast R-CNN also ``proposals (B, P,
     4)`` float32; outputs as :func:`zoo.export.metadata.describe` explains them. The file is a zip archive too, as
-    TFLite's metadata standard has it: ``labels.txt`` and ``zoo.json`` are packed behind the model.
+    TFLite's metadata standard has it: ``labels.txt`` and ``zoo.json`` are packed behind the model. (The standard's own
+    description in the model, ``TFLITE_METADATA``, is not written: no task of its kind has these outputs.)
 
     Args:
         model: a detector or a classifier.

@@ -145,6 +145,9 @@ def test_pictures_never_overwrite_one_another_nor_their_sources(tmp_path):
     names = [path.name for path in _targets(items, tmp_path / "out")]
     assert names == ["a.png", "a-2.png", "a-3.png"]
     assert _targets(items[:1], tmp_path)[0].name == "a-detections.png"
+    # Not even where a picture given is called like that.
+    named = [_Item(name, tmp_path / name) for name in ("a.png", "a-detections.png")]
+    assert [path.name for path in _targets(named, tmp_path)] == ["a-detections-2.png", "a-detections-detections.png"]
 
 
 @pytest.mark.parametrize(

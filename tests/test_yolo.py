@@ -44,6 +44,18 @@ def test_shares_become_pixels(yolo):
     assert "c.jpg: has no label file" in note
 
 
+def test_boxes_without_their_picture_are_told(yolo):
+    yolo("train/a", "0 .5 .5 .5 .5")
+    yolo("train/deep/b", "0 .5 .5 .5 .5")
+    yolo("val/c", "0 .5 .5 .5 .5")
+    (yolo.root / "images" / "train" / "a.jpg").rename(yolo.root / "images" / "train" / "a.heic")
+    (yolo.root / "labels" / "classes.txt").write_text("cat\n")
+    for split in ("train", None):
+        (note,) = load(yolo.root, split).notes
+        assert (note.kind, note.file.name) == ("missing-picture", "a.txt")
+    assert not load(yolo.root, "val").notes
+
+
 def test_an_outline_is_the_box_around_it(yolo):
     yolo("a", "0 0.25 0.5 0.5 0.1 0.75 0.9\n")
     np.testing.assert_allclose(load_yolo(yolo.root).sample(0).boxes, [[10, 3, 30, 27]], atol=1e-5)

@@ -216,7 +216,8 @@ def _costs(
     from zoo.compression import stored_bytes
     from zoo.compression_report import Cost, take_times
 
-    sizes = (stored_bytes(model), target.stat().st_size)
+    # Both in the same precision: halving it is no merit of smaller layers.
+    sizes = (stored_bytes(model, "float16" if args.half else "float32"), target.stat().st_size)
     costs = [Cost(m.count_params(), size / 1e6) for m, size in zip((model, small), sizes, strict=True)]
     if args.repeats:
         times = take_times((model, small), _picture(args.image), args.rois, args.repeats)

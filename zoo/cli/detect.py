@@ -141,15 +141,15 @@ def _expand(text: str) -> list[_Item]:
 
 
 def _targets(items: list[_Item], folder: Path) -> list[Path]:
-    """A PNG file for every picture: none twice, and none that lies among the pictures given."""
-    given = {item.source.parent.resolve() for item in items if isinstance(item.source, Path)}
-    suffix = "-detections" if folder.resolve() in given else ""
+    """A PNG file for every picture: none twice, and none of the pictures given, nor called like one beside them."""
+    given = {item.source.resolve() for item in items if isinstance(item.source, Path)}
+    suffix = "-detections" if folder.resolve() in {path.parent for path in given} else ""
     used: set[str] = set()
     targets = []
     for item in items:
         stem = (item.source.stem if isinstance(item.source, Path) else item.name) + suffix
         name, number = stem, 1
-        while name in used:
+        while name in used or folder.resolve() / f"{name}.png" in given:
             number += 1
             name = f"{stem}-{number}"
         used.add(name)

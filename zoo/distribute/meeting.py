@@ -167,7 +167,8 @@ class _Meeting:
 def _listener(task: Task) -> socket.socket:
     try:
         # Without SO_REUSEPORT, which would let two processes share a port.
-        return socket.create_server(("", task.port), backlog=128)
+        family = socket.AF_INET6 if ":" in task.host else socket.AF_INET
+        return socket.create_server(("", task.port), family=family, backlog=128)
     except OSError as error:
         what = "is in use on this machine" if error.errno == errno.EADDRINUSE else f"cannot be used ({error})"
         raise ClusterError(
