@@ -34,8 +34,9 @@ def load_coco(
 
     Boxes [x, y, width, height] are continuous pixels. One without area, or outside its picture, is dropped, one
     partly outside is clipped, each with a note. ``iscrowd`` objects are kept as ``crowd``; ``areas`` are the
-    file's. Pictures without objects are kept. ``image_id`` is COCO's own id as text. An annotation's
-    ``difficult``, which COCO does not have, is read where there is one.
+    file's. Pictures without objects are kept; so are those of COCO's ``image_info_*.json``, which has no annotations.
+    ``image_id`` is COCO's own id as text. An annotation's ``difficult``, which COCO does not have, is read where there
+    is one.
 
     Args:
         root: the JSON file, or a folder that holds it (see `coco_splits`).
@@ -50,6 +51,8 @@ def load_coco(
     root, reading = Path(root), Reading(on_error)
     file = _find_file(root, split)
     content = _parse(file)
+    if _is_unlabelled(file) and not content["annotations"]:
+        reading.note("no-annotation", file, "lists pictures without annotations; taken as without objects")
     categories = _categories(file, content["categories"])
     ids_by_name = {name: number for number, name in categories.items()}
     names = tuple(ids_by_name) if classes is None else checked_classes(classes)
@@ -133,6 +136,8 @@ def _parse(file: Path) -> dict[str, list]:
         results = isinstance(content, list) and content and isinstance(content[0], dict) and "score" in content[0]
         looks = " and looks like a file of results" if results else ""
         raise AnnotationError(f"{file}: holds {_kind(content)}{looks}; {should}")
+    if _is_unlabelled(file):
+        content.setdefault("annotations", [])
     for key in wanted:
         if not isinstance(content.get(key), list):
             given = "is missing" if key not in content else f"is {_kind(content[key])}"
@@ -141,6 +146,11 @@ def _parse(file: Path) -> dict[str, list]:
             if not isinstance(entry, dict):
                 raise AnnotationError(f"{file}: {key}[{at}] is {_kind(entry)}, not an object")
     return content
+
+
+def _is_unlabelled(file: Path) -> bool:
+    """Whether it is one of COCO's lists of test pictures, whose annotations are not published."""
+    return file.name.startswith("image_info")
 
 
 def _categories(file: Path, entries: list[dict[str, Any]]) -> dict[int, str]:

@@ -55,6 +55,17 @@ def changed(at, **values):
     return annotations
 
 
+def test_cocos_lists_of_test_pictures_have_no_annotations(coco):
+    given = content()
+    del given["annotations"]
+    data = load(coco(given, "image_info_test-dev2017.json"))
+    assert [len(sample) for sample in data.samples] == [0, 0]
+    assert (data.classes, data.category_ids) == (("car", "toothbrush"), (3, 90))
+    assert [note.kind for note in data.notes] == ["no-annotation"]
+    with pytest.raises(AnnotationError, match="'annotations' is missing"):
+        load(coco(given, "other.json"))
+
+
 def test_boxes_crowds_areas_and_ids(coco):
     data = load_coco(coco())
     assert data.classes == ("car", "toothbrush")  # in the order of the ids, which have gaps

@@ -256,7 +256,7 @@ def test_the_command(detector, registered, tmp_path, capsys, monkeypatch):
     assert report["after"]["parameters"] - report["before"]["parameters"] == 12 * 560 - 512 * 48
     assert report["after"]["megabytes"] * 1e6 == (tmp_path / "small" / "model.weights.h5").stat().st_size
     assert report["after"]["dense_ms"] > 0
-    # As the model would be in half precision, too: the gain is that of the smaller layer, 12 * 560 for 512 * 48 numbers.
+    # As the model would be in half precision, too: the gain is that of the smaller layer, 12 * 560 for 512 * 48.
     gain = report["before"]["megabytes"] - report["after"]["megabytes"]
     assert gain == pytest.approx(2 * (512 * 48 - 12 * 560) / 1e6, rel=0.35)
     assert "512 x 48" in shown.out

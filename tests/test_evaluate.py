@@ -130,6 +130,22 @@ def test_coco_data_are_measured_as_coco_does(capsys, tmp_path, run):
     assert "--iou and --interpolation belong to --metric voc" in err
 
 
+def test_results_of_a_test_whose_annotations_are_not_published(capsys, tmp_path, run):
+    data = coco_folder(tmp_path / "data", {5: [], 30: []})
+    (file,) = data.rglob("instances*.json")
+    told = json.loads(file.read_text())
+    del told["annotations"]
+    file = file.rename(file.with_name("image_info_test-dev2017.json"))
+    file.write_text(json.dumps(told))
+    pictures = data / "images"
+    words = ("--data", file, "--images", pictures)
+    status, _, err = zoo_eval(capsys, *words, "--results", "r.json")
+    assert status == 0, err
+    assert sorted(row["image_id"] for row in json.loads((tmp_path / "r.json").read_text())) == [5, 30]
+    status, _, err = zoo_eval(capsys, *words)  # nothing to measure against
+    assert (status, "has no annotations to measure against" in err) == (2, True)
+
+
 def test_voc_data_by_coco_and_mistakes(capsys, tmp_path, run):
     data = voc_folder(tmp_path / "data", {"a": [("circle", 0), ("square", 0)]})
     assert zoo_eval(capsys, "--data", data, "--metric", "coco", "--json", "s.json")[0] == 0

@@ -126,8 +126,8 @@ def evaluation_data(
     """Data to measure on, and the split's name: without one ``test`` or else ``val``, if there are such with objects.
 
     ``known`` are the model's classes, which the data are numbered by; ``classes`` are the data's, where these have no
-    names of their own or other ones are to be refused. ``unlabelled``: take a split that was given although it has no
-    annotations, for its detections alone.
+    names of their own or other ones are to be refused. ``unlabelled``: take a split that was given, or data
+    without splits, although they have no annotations, for the detections alone.
 
     Raises:
         ValueError: nothing can be measured, as no picture has an object.
@@ -139,7 +139,7 @@ def evaluation_data(
     for name, following in zip(names, [*names[1:], None], strict=True):
         data = load(spec, name, known if classes is None else classes, images=images, difficult=difficult)
         tell_notes(data)
-        if data.max_boxes or (split and unlabelled):
+        if data.max_boxes or (unlabelled and (split or names == [None])):
             break
         # tensorflow-datasets has the pictures of VOC's and COCO's tests, whose annotations were never published.
         if following:
