@@ -135,7 +135,7 @@ def _judge(
     same = labels[:, None] == sample.classes
     # A crowd's box is around many: what lies in it by more than ``iou`` of its own area may be one of them, as COCO has
     # it.
-    in_crowd = (same & sample.crowd & (_inside(table, boxes, sample.boxes) > iou)).any(axis=1)
+    in_crowd = (same & sample.crowd & (_inside(boxes, sample.boxes) > iou)).any(axis=1)
     own, other = np.where(same, table, -1.0), np.where(same, -1.0, table)
     own_best, other_best = own.max(axis=1, initial=-1.0), other.max(axis=1, initial=-1.0)
     fits = (own_best > iou, other_best > iou, own_best >= background, other_best >= background)
@@ -155,8 +155,9 @@ def _judge(
     return kind, rival, taken
 
 
-def _inside(table: np.ndarray, boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """From IoUs (N, M) the share of each box's own area that lies in each of ``others``."""
-    own, theirs = box_areas(boxes)[:, None], box_areas(others)
-    common = table * (own + theirs) / (1 + table)
+def _inside(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """The share (N, M) of each box's own area that lies in each of ``others``."""
+    low = np.maximum(boxes[:, None, :2], others[None, :, :2])
+    high = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
+    common, own = np.prod(np.maximum(high - low, 0), axis=-1), box_areas(boxes)[:, None]
     return np.divide(common, own, out=np.zeros_like(common), where=own > 0)

@@ -95,15 +95,19 @@ def open_proposals(path: str | Path | Sequence[str | Path], method: str | None =
     Args:
         path: a folder that ``zoo proposals`` wrote, one method's sub-folder of it, or a file: ``.mat`` (Girshick's
             release of selective search), ``.npz`` (see `zoo.datasets.proposals_files`) or ``.json`` (COCO's results).
-            Of files there may be several, as of the splits of a union, in a sequence.
+            Of files there may be several, as of the splits of a union: a sequence, or a text with commas between them.
         method: which of the methods in a folder, by its name or the name of its sub-folder; None where it holds one.
 
     Raises:
         ProposalError: it is none of these, or cannot be read.
     """
+    if isinstance(path, str) and "," in path and not Path(path).exists():
+        path = path.split(",")
     if not isinstance(path, str | Path):
         from zoo.datasets.proposals_files import read_files
 
+        if method is not None or not path:
+            raise ProposalError("give at least one file; method= chooses within a folder of `zoo proposals`")
         return read_files(path)
     path = Path(path)
     if path.is_dir():

@@ -17,8 +17,9 @@ def check_split_names(names: Iterable[str], layout: str) -> None:
     ...
     ValueError: the split 'train[:10%]' could not be read back from VOC folders: ...
     """
+    names = tuple(names)
     for name in names:
-        if name and (allowed := _what_is_allowed(name, layout)):
+        if name and (allowed := _what_is_allowed(name, layout, names)):
             kind = "CSV files" if layout == "csv" else f"{layout.upper()} folders"
             raise ValueError(
                 f"the split {name!r} could not be read back from {kind}: {allowed}; choose another layout or, in "
@@ -26,10 +27,12 @@ def check_split_names(names: Iterable[str], layout: str) -> None:
             )
 
 
-def _what_is_allowed(name: str, layout: str) -> str:
+def _what_is_allowed(name: str, layout: str, names: tuple[str, ...]) -> str:
     """The rule that a name breaks, or "" where it may stay."""
     if layout == "voc" and not voc_layout.SPLIT_NAME.fullmatch(name):
         return "a name there is made of letters, digits and _ . + -"
+    if layout == "voc" and "_" in name and name.rpartition("_")[2] in names:
+        return "behind its last _ stands another split's name, as in the devkit's lists for a class"
     if name.startswith(".") or "/" in name or "\\" in name or not name.isprintable():
         return "a name does not begin with a dot, and has no slashes and nothing that cannot be printed"
     if layout == "coco" and name.startswith(coco.OTHER_FILES):

@@ -95,8 +95,18 @@ def _tell_lone_labels(root: Path, sources: Iterable[Path], pictures: Iterable[Pa
         if not source.is_dir() or not folder.is_dir():
             continue
         for file in sorted(folder.rglob("*.txt")):
-            if file not in known and file.name != "classes.txt":
+            if file not in known and _has_boxes(file):
                 reading.note("missing-picture", file, "there is no picture of that name; its boxes are left out")
+
+
+def _has_boxes(file: Path) -> bool:
+    """Whether it begins as a file of boxes does; other texts may lie among them."""
+    with file.open(encoding="utf-8", errors="replace") as lines:
+        fields = next((line.split() for line in lines if line.strip()), [])
+    try:
+        return len(list(map(float, fields))) >= 5
+    except ValueError:
+        return False
 
 
 def _listed(root: Path, file: Path, reading: Reading) -> Iterable[Path]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from zoo.datasets.checks import checked_classes, read_text, relative_name
+from zoo.datasets.images import IMAGE_SUFFIXES
 from zoo.datasets.notes import AnnotationError, Reading
 
 LAYOUT = "data.yaml, or images/NAME.jpg with labels/NAME.txt"
@@ -70,11 +71,16 @@ def _from_yaml(file: Path, reading: Reading) -> YoloLayout:
     root = _root(file, content.get("path"), reading)
     given = {str(name): value if isinstance(value, list) else [value] for name, value in content.items() if value}
     others = [name for name in given if name not in SPLITS + NO_SPLITS and _are_places(root, given[name])]
-    parts = {
-        split: tuple(_inside(file, root, split, entry, reading) for entry in given[split])
-        for split in (*SPLITS, *others)
-        if split in given
-    }
+    parts, out = {}, ""
+    for split in (*SPLITS, *others):
+        entries = given.get(split, ())
+        places = tuple(place for entry in entries if (place := _inside(file, root, split, entry, reading)) is not None)
+        if places:
+            parts[split] = places
+        elif entries:
+            out = out or _leads_out(file, root, split, entries[0])
+    if not parts and out:
+        raise AnnotationError(out)
     if not parts:
         raise AnnotationError(f"{file}: names no pictures; give train, val or test, or folders of other splits")
     return YoloLayout(root, _names(file, content), parts)
@@ -88,7 +94,9 @@ def _are_places(root: Path, entries: list) -> bool:
 
 def _is_place(path: Path) -> bool:
     # A remark may be too long for a file's name, which Path.is_dir raises for.
-    return os.path.isdir(path) or (path.suffix == ".txt" and os.path.isfile(path))
+    if not os.path.isdir(path):
+        return path.suffix == ".txt" and os.path.isfile(path)
+    return any(each.suffix.lower() in IMAGE_SUFFIXES for each in path.rglob("*"))
 
 
 def _parse(file: Path, reading: Reading) -> dict:
@@ -135,16 +143,23 @@ def _root(file: Path, given: object, reading: Reading) -> Path:
     return file.parent
 
 
-def _inside(file: Path, root: Path, split: str, entry: object, reading: Reading) -> Path:
+def _inside(file: Path, root: Path, split: str, entry: object, reading: Reading) -> Path | None:
+    """The folder or list that an entry names; None for one that an export has left out."""
     name = relative_name(str(entry), root)
     if name is not None:
         return root / name
-    # Some exports write ../train/images and mean train/images; and ../test/images without any such folder, which is
-    # told when that split is asked for.
+    # Some exports write ../train/images and mean train/images; and ../test/images without any such folder.
     parts = PurePosixPath(str(entry)).parts
     stripped = PurePosixPath(*(part for part in parts if part != ".."))
     exported = parts[0] == ".." and parts.count("..") == 1
-    if not stripped.is_absolute() and (exported or (root / stripped).exists()):
+    if not stripped.is_absolute() and (root / stripped).exists():
         reading.note("leads-out", file, f"{split}: {entry} leads out of the data set; {stripped} is taken instead")
         return root / stripped
-    raise AnnotationError(f"{file}: {split}: {entry!r} leads out of the data set; write it relative to {root}")
+    if exported:
+        reading.note("leads-out", file, f"{split}: {entry} leads out of the data set; it has no {stripped}, left out")
+        return None
+    raise AnnotationError(_leads_out(file, root, split, entry))
+
+
+def _leads_out(file: Path, root: Path, split: str, entry: object) -> str:
+    return f"{file}: {split}: {entry!r} leads out of the data set; write it relative to {root}"

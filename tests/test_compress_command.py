@@ -1,5 +1,7 @@
 """``zoo compress``: where it may write, what it leaves alone, and detectors of every kind."""
 
+import shutil
+
 import keras
 import numpy as np
 import pytest
@@ -64,7 +66,7 @@ def test_a_folder_may_have_a_dot_and_keeps_the_options(capsys, tmp_path):
     "arguments",
     [
         ("run", "run"),
-        ("run", "run/small.weights.h5"),
+        ("run/best.weights.h5", "run"),
         ("run/model.weights.h5", "run"),
         ("run/model.weights.h5", "run/model.weights.h5"),
         ("run/model.weights.h5", "run/../run/model.keras"),  # their descriptions are one file
@@ -72,15 +74,19 @@ def test_a_folder_may_have_a_dot_and_keeps_the_options(capsys, tmp_path):
     ],
 )
 def test_the_run_itself_is_not_replaced(capsys, tmp_path, arguments):
+    shutil.copy(tmp_path / "run" / "model.weights.h5", tmp_path / "run" / "best.weights.h5")
     before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
     status, err = run(capsys, *arguments, *QUICK)
     assert status == 2
-    assert "would lie in the run that is to be compressed, or replace it; give another" in err
+    assert "would replace what is to be compressed, or its run; give another" in err
     assert {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()} == before
 
 
 def test_other_files_in_its_folder_and_below_are_allowed(capsys, tmp_path):
-    assert run(capsys, "run/model.weights.h5", "run/small.weights.h5", *QUICK)[0] == 0
+    for source in ("run/model.weights.h5", "run"):
+        assert run(capsys, source, "run/small.weights.h5", *QUICK)[0] == 0
+    shutil.copy(tmp_path / "run" / "model.weights.h5", tmp_path / "vgg.weights.h5")
+    assert run(capsys, "vgg.weights.h5", ".", *QUICK)[0] == 0
     assert run(capsys, "run", "run/small", *QUICK)[0] == 0
     assert (tmp_path / "run" / "small" / "model.weights.h5").is_file()
 

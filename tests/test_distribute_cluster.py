@@ -9,9 +9,9 @@ from types import SimpleNamespace
 import pytest
 
 from zoo.distribute import meeting as meetings
-from zoo.distribute.cluster import Cluster, ClusterError, parse_tf_config
+from zoo.distribute.cluster import Cluster, ClusterError, Task, parse_tf_config
 from zoo.distribute.launch import free_ports
-from zoo.distribute.meeting import check_port_free, meet, wait_until_open
+from zoo.distribute.meeting import _listener, check_port_free, meet, wait_until_open
 from zoo.distribute.resolve import find_cluster, kubernetes_cluster, slurm_cluster
 
 TWO = {"worker": ["a:1", "b:2"]}
@@ -165,6 +165,32 @@ def meeting(*clusters: Cluster, wait: float = 60.0) -> list[str]:
     for thread in threads:
         thread.join()
     return told
+
+
+def test_name_servers_that_do_not_answer_are_not_waited_for_one_by_one(monkeypatch):
+    """A time limit of a connection does not count while a name is looked up."""
+    cluster = parse_tf_config(config({"worker": [f"localhost:{port}" for port in free_ports(12)]}))
+
+    def silent(*args, **options):
+        time.sleep(5)
+        raise TimeoutError
+
+    monkeypatch.setattr("zoo.distribute.meeting._CALL", 0.5)
+    monkeypatch.setattr("zoo.distribute.meeting.socket.create_connection", silent)
+    began = time.monotonic()
+    with pytest.raises(ClusterError, match=r"not reached within 0 s: worker 1 .*worker 11"):
+        meet(cluster, wait=0.2)
+    assert time.monotonic() - began < 3
+
+
+def test_a_listener_is_of_the_tasks_own_kind_of_address():
+    (port,) = free_ports(1)
+    for host, family in (("127.0.0.1", socket.AF_INET), ("::1", socket.AF_INET6)):
+        if family == socket.AF_INET6 and not socket.has_ipv6:
+            continue
+        with _listener(Task("worker", 0, f"[{host}]:{port}" if ":" in host else f"{host}:{port}")) as listener:
+            assert listener.family == family
+            socket.create_connection((host, port), timeout=5).close()
 
 
 def test_all_meet_and_leave_their_ports_free():

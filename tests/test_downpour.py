@@ -18,7 +18,8 @@ from zoo.datasets.class_batches import ClassBatches, CropFlip
 from zoo.distribute.downpour import steps_in, train_downpour
 from zoo.distribute.downpour_data import ReadAhead, names_of, numbered, unit_of
 from zoo.distribute.downpour_rules import Rule
-from zoo.distribute.downpour_run import fit_downpour, length_of, rows_between
+from zoo.distribute.downpour_run import fit_downpour, length_of, rows_between, rows_until
+from zoo.training.history import write_csv
 
 
 @pytest.fixture(scope="module")
@@ -129,6 +130,20 @@ def test_rows_are_counted_as_they_were_written():
     assert rows_between(30, 30, every=25, together=2) == 0
 
 
+def test_rows_of_a_lengthened_training_are_those_that_were_written(tmp_path):
+    """Epochs of ten: 15 steps at first, then 30. After a kill at 20 there are three rows, at 10, 15 and 20."""
+    rows = [{"epoch": number, "steps": steps} for number, steps in enumerate((10, 15, 20, 30), 1)]
+    write_csv(rows, tmp_path / "history.csv")
+    assert [rows_until(done, tmp_path, 10, 1) for done in (0, 15, 20, 30)] == [0, 2, 3, 4]
+    write_csv([{"epoch": 1, "loss": 2.0}], tmp_path / "history.csv")  # without steps, as before
+    assert rows_until(20, tmp_path, 10, 1) == 2
+
+
+def test_how_often_to_push_is_looked_at_first(tmp_path):
+    with pytest.raises(ValueError, match="n_push=0, n_fetch=0; give numbers"):
+        fit_downpour(colour_net(), colours(8), out=tmp_path, steps=4, n_push=0, n_fetch=0)
+
+
 def test_a_picture_is_cropped_otherwise_in_each_epoch():
     batches = ClassBatches(colours(8), 8, CropFlip(32, 4), seed=1)
     take = numbered(batches)
@@ -180,7 +195,7 @@ def test_what_downpour_cannot_do_is_told(tmp_path):
     common = {"strategy": None, "out": tmp_path, "epochs": 1}
     with pytest.raises(ValueError, match="the servers keep no average"):
         fit_downpour(model, data, recipe=Recipe(ema=0.9), **common)
-    with pytest.raises(ValueError, match="give n_push=4 instead"):
+    with pytest.raises(ValueError, match=r"give accumulate=1 .*n_push=4"):
         fit_downpour(model, data, recipe=Recipe(accumulate=4), **common)
     with pytest.raises(ValueError, match="give one of epochs and steps; given: epochs, steps"):
         fit_downpour(model, data, steps=3, batch_size=8, **common)

@@ -203,6 +203,9 @@ def test_files_of_several_splits_are_one(tmp_path):
         np.testing.assert_array_equal(both.boxes(one), box * number)
     with pytest.raises(ProposalError, match=r"a.npz,.*b.npz: no proposals for image c"):
         both.boxes(Sample("c", None, (20, 20), [], [], [], []))
+    for wrong in ({"path": []}, {"path": files, "method": "dense"}):
+        with pytest.raises(ProposalError, match="at least one file; method= chooses within a folder"):
+            open_proposals(**wrong)
     with pytest.raises(ProposalError, match=r"both have proposals for image a"):
         open_proposals([files[0], files[0]])
     # As one writes it in a command.

@@ -60,8 +60,10 @@ def test_a_training_that_is_there_keeps_its_options(tmp_path):
 
 
 @pytest.mark.parametrize("checkpoint", [None, "downpour.npz", "sandblaster.npz"])
-def test_the_model_is_as_it_was_where_no_checkpoint_says_how(tmp_path, capsys, checkpoint):
+def test_the_model_is_as_it_was_where_no_checkpoint_says_how(tmp_path, capsys, monkeypatch, checkpoint):
     """Before the first one is written, and on parameter servers."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "imagenet").mkdir()  # the data may be called like the weights
     given = {"model": "net", "init_from": "imagenet", "option": [("sides", (1, 2)), ("short", 480)], "split": "train"}
     remember(options(tmp_path, **given))
     for other in ("checkpoint.weights.h5", "alternating.json"):

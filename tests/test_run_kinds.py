@@ -12,6 +12,7 @@ from tiny import tiny_detector
 
 from zoo.distribute.sandblaster import train_sandblaster
 from zoo.distribute.sandblaster_run import fit_sandblaster
+from zoo.distribute.settings import check_settings
 from zoo.training.alternating import train_alternating
 from zoo.training.averaging import averaged_weights
 from zoo.training.fit import Recipe
@@ -139,4 +140,8 @@ def test_other_options_that_change_no_shape_are_refused(tmp_path):
     run(norm="frozen")
     with pytest.raises(ValueError, match=r"options .*frozen.* then, .*other.* now"):
         run(norm="other")
+    # Checkpoints of earlier versions do not say what they are of.
+    check_settings({"seed": 0}, {"seed": 0, "model": "resnet20", "options": {}}, "old.npz")
+    with pytest.raises(ValueError, match="units None then, 2 now"):
+        check_settings({"seed": 0}, {"seed": 0, "units": 2}, "old.npz")
     run(norm="frozen")

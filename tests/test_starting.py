@@ -1,6 +1,7 @@
 """What ``zoo train`` starts with: other weights, or the checkpoint of a training that was broken off."""
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 import fakes
@@ -133,12 +134,17 @@ def test_only_the_first_worker_remembers(monkeypatch, capsys):
         assert Path(str(chief), OPTIONS).is_file() == chief
 
 
-def test_an_sppnets_convolutions_are_not_silently_left_fixed(capsys):
+def test_an_sppnets_convolutions_are_not_silently_left_fixed(tmp_path, capsys):
     for layer, hint in (("conv3_1", "train_from=conv3_1"), ("all", "train_from=LAYER")):
         status, shown = command(capsys, "--model", "sppnet_vgg16", "--out", "x", "--train-from", layer)
         assert (status, f"give --option {hint}" in shown.err) == (2, True), shown.err
     option = argparse.Namespace(train_from="conv4", option=[("train_from", "conv3_1")])
     dense = argparse.Namespace(train_from="fc6", option=[])
+    # Weights tell how they were made.
+    model = zoo.get("fake_net", classes=("a",))
+    meta = replace(model.zoo_meta, model="sppnet_vgg16", options={"train_from": "conv3_1"})
+    save_weights_file(model, tmp_path / "run" / "model.weights.h5", meta=meta)
+    check_train_from(argparse.Namespace(train_from="conv4", option=[]), Start("sppnet_vgg16", tmp_path / "run"))
     for args in (option, dense):
         check_train_from(args, Start("sppnet_vgg16", None))
 

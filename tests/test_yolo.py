@@ -50,6 +50,8 @@ def test_boxes_without_their_picture_are_told(yolo):
     yolo("val/c", "0 .5 .5 .5 .5")
     (yolo.root / "images" / "train" / "a.jpg").rename(yolo.root / "images" / "train" / "a.heic")
     (yolo.root / "labels" / "classes.txt").write_text("cat\n")
+    (yolo.root / "labels" / "train" / "README.txt").write_text("Drawn by hand.\n")
+    (yolo.root / "labels" / "train" / "empty.txt").write_text("\n")
     for split in ("train", None):
         (note,) = load(yolo.root, split).notes
         assert (note.kind, note.file.name) == ("missing-picture", "a.txt")
@@ -109,9 +111,16 @@ def test_paths_of_another_machine(yolo):
 def test_a_split_that_an_export_left_out_does_not_spoil_the_others(yolo):
     yolo("train/a", "0 .5 .5 .5 .5")
     root = yolo.yaml("train: ../images/train\nval: ../images/val\ntest: ../test/images\nnames: [cat]\n")
-    assert [sample.image_id for sample in load(root, "train").samples] == ["a"]
-    with pytest.raises(AnnotationError, match=f"{root}/test/images: no such folder of pictures"):
+    data = load(root, "train")
+    assert [sample.image_id for sample in data.samples] == ["a"]
+    assert any("no test/images, left out" in str(note) for note in data.notes)
+    assert yolo_splits(root) == ("train",)
+    assert len(load(root)) == 1
+    with pytest.raises(AnnotationError, match="test"):
         load(root, "test")
+    root = yolo.yaml("train: ../photos/train\nnames: [cat]\n")
+    with pytest.raises(AnnotationError, match=r"train: '../photos/train' leads out of the data set; write it relative"):
+        load(root, "train")
 
 
 def test_other_names_of_splits(yolo):
@@ -119,9 +128,10 @@ def test_other_names_of_splits(yolo):
         yolo(f"{name}/{name}", "0 .5 .5 .5 .5")
     (yolo.root / "few.txt").write_text("images/2007/2007.jpg\n")
     (yolo.root / "NOTES").write_text("words")
+    (yolo.root / "runs").mkdir()
     remarks = f"author: Nobody\nlicense: NOTES\ntask: {'detect ' * 60}\nshape: [17, 3]\nversion: 8\nnotes: NOTES\n"
     places = "train2017: images/train2017\n2007: images/2007\nmini: [few.txt]\nval: images/val\n'on': images/on\n"
-    root = yolo.yaml(f"{remarks}{places}gone: images/gone\nout: ../elsewhere\nnames: [cat]\n")
+    root = yolo.yaml(f"{remarks}{places}gone: images/gone\nsave_dir: runs\nout: ../elsewhere\nnames: [cat]\n")
     assert yolo_splits(root) == ("val", "train2017", "2007", "mini", "on")
     for split, name in (("train2017", "train2017"), ("2007", "2007"), ("mini", "2007"), ("on", "on")):
         assert [sample.image_id for sample in load(root, split).samples] == [name]

@@ -60,7 +60,7 @@ def arguments(description: str, models: Sequence[str], **more: dict) -> argparse
     parser.add_argument("--model", nargs="+", help=f"({' '.join(models)}; with --small {SMALL_MODEL})")
     parser.add_argument("--init-from", help="weights to start from (imagenet; with --small the digits' detector's)")
     parser.add_argument("--steps", type=int, help=f"batches of each training (the recipe's; {SMALL_STEPS})")
-    parser.add_argument("--proposals", default="selective-fast", help="a method, or a file or folder (selective-fast)")
+    parser.add_argument("--proposals", default="selective-fast", help="a method, folder, or files A,B (selective-fast)")
     parser.add_argument("--test-proposals", help="of the test pictures, where these lie elsewhere")
     parser.add_argument("--out", type=Path, help="where trainings are kept (runs/reproduce, or runs/reproduce-small)")
     parser.add_argument("--write", action="store_true", help="write the page to results/")

@@ -8,7 +8,7 @@ SPPnet and R-CNN, the table's other rows, are in table 4.
 
 from pathlib import Path
 
-from reproducing import METHODS, Study, arguments, points, table
+from reproducing import Study, arguments, points, table
 
 MODELS = ("fast_rcnn_vgg16",)
 # Mean AP: all of 2007's objects, without the difficult ones, and with 2012's.
@@ -39,8 +39,8 @@ def voc_runs(study: Study, model: str) -> dict[str, tuple[Path, str, str]]:
         "07 without difficult": study.train(f"{model}-joint", model=model),
     }
     boxes = study.args.proposals
-    if boxes not in METHODS and "," not in boxes:
-        print(f"{boxes} has the boxes of one data set: for the row of 07+12 give a method, or files as A,B")
+    if boxes.endswith(".mat") and "," not in boxes:
+        print(f"{boxes} is of one year: for the row of 07+12 give both files as A,B, a folder or a method")
     elif (devkit / "VOC2012").is_dir():
         own = {"data": str(devkit), "split": "07+12", "recipe": "fast-voc0712"}
         # The method is asked for them: what `Study.proposals` has made is of 2007.

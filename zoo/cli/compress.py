@@ -146,13 +146,12 @@ def _check_apart(args: argparse.Namespace, target: Path) -> None:
         return
     source = source.resolve()
     # The same description stands beside NAME.weights.h5 and NAME.keras.
-    same = source.is_file() and meta_path(source) == meta_path(target.resolve())
-    run = source if source.is_dir() else source.parent
-    inside = target.parent.resolve() == run and (source.is_dir() or _is_folder(args.out))
-    if same or inside:
+    told, written = source / "model.json" if source.is_dir() else meta_path(source), meta_path(target.resolve())
+    # Nor is a run's result replaced by what one of its other files becomes.
+    if written == told or (written == told.with_name("model.json") and written.exists()):
         raise ValueError(
-            f"{args.out}: {target} would lie in the run that is to be compressed, or replace it; give another file or "
-            "folder as OUT"
+            f"{args.out}: {target} would replace what is to be compressed, or its run; give another file or folder as "
+            "OUT"
         )
 
 

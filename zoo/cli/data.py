@@ -135,7 +135,8 @@ def evaluation_data(
     from zoo.datasets.loading import load, splits
     from zoo.datasets.renumbered import Renumbered
 
-    names = [split] if split else [name for name in ("test", "2007/test", *_VAL) if name in splits(spec)] or [None]
+    there = () if split else splits(spec)
+    names = [split] if split else [name for name in ("test", "2007/test", *_VAL) if name in there] or [None]
     for name, following in zip(names, [*names[1:], None], strict=True):
         data = load(spec, name, known if classes is None else classes, images=images, difficult=difficult)
         tell_notes(data)

@@ -121,10 +121,9 @@ def beside_weights(weights: str | None) -> Iterator[Path]:
 def _opened(path: str, methods: Sequence[str]) -> ProposalSource:
     from zoo.datasets.proposals import ProposalError, open_proposals
 
-    several = not Path(path).exists() and "," in path
     try:
-        return open_proposals(path.split(",") if several else path)
+        return open_proposals(path)
     except ProposalError as error:
-        if several or Path(path).exists():
+        if "," in path or Path(path).exists():
             raise
         raise ProposalError(f"{error}; methods are {', '.join(methods)}") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from pathlib import Path
 
 from zoo.cli.console import say
@@ -15,7 +16,8 @@ _TAKEN = ("split", "val_split", "images", "classes", "proposals", "most_proposal
 # Where no checkpoint says how the model was built: before the first one, and on parameter servers.
 _START = ("model", "weights", "init_from", "option")
 _SAME = ("precision",)
-_PATHS = ("images", "proposals", "weights", "init_from")
+_PATHS = ("images", "proposals")
+_WEIGHTS = ("weights", "init_from")
 
 
 def remember(args: argparse.Namespace) -> None:
@@ -30,6 +32,10 @@ def remember(args: argparse.Namespace) -> None:
     values = {name: getattr(args, name) for name in (*_TAKEN, *_SAME, *_START)}
     for name in _PATHS:
         if values[name] is not None:
+            values[name] = _absolute(values[name])
+    for name in _WEIGHTS:
+        # A folder may be called like registered weights, which are meant then.
+        if values[name] is not None and not re.fullmatch(r"\w+", values[name]):
             values[name] = _absolute(values[name])
     save_json(values, args.out / OPTIONS)
 

@@ -27,7 +27,7 @@ _RULES = ("adagrad", "sgd")
 _NOT_DOWNPOUR = {
     "momentum": "late gradients act like momentum",
     "ema": "the servers keep no average",
-    "accumulate": "give --n-push instead",
+    "accumulate": "the servers add up what is pushed, and average nothing; give --n-push to push as rarely",
 }
 _NOT_SANDBLASTER = dict.fromkeys(
     (

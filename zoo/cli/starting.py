@@ -89,7 +89,13 @@ def check_train_from(args: argparse.Namespace, start: Start) -> None:
     Raises:
         ValueError: for a new SPPnet, whose builder has fixed its convolutions.
     """
-    fixed = start.model.startswith("sppnet_") and not start.resumed and "train_from" not in dict(args.option)
+    from zoo.weights_io import read_meta
+
+    options = dict(args.option)
+    if start.weights is not None and owner_of(str(start.weights)) == start.model:
+        path = Path(start.weights)
+        options = {**read_meta(path / "model.weights.h5" if path.is_dir() else path).options, **options}
+    fixed = start.model.startswith("sppnet_") and not start.resumed and "train_from" not in options
     if fixed and args.train_from is not None and not args.train_from.startswith("fc"):
         what = "LAYER" if args.train_from in ("all", "paper") else args.train_from
         raise ValueError(

@@ -97,9 +97,8 @@ def train_downpour(
     Example:
         >>> train_downpour(model, batches, strategy, steps=1000, n_push=2, n_fetch=2)         # doctest: +SKIP
     """
+    check_pushes(n_push, n_fetch)
     together = max(n_push, n_fetch)
-    if min(n_push, n_fetch) < 1 or together % min(n_push, n_fetch):
-        raise ValueError(f"n_push={n_push}, n_fetch={n_fetch}; give numbers of which one is a multiple of the other")
     if steps < 1 or every < 1 or warm_start < 0:
         raise ValueError(f"steps={steps}, every={every}: at least 1 each; warm_start={warm_start}: at least 0")
     rule = rule if isinstance(rule, Rule) else Rule(rule)
@@ -140,6 +139,12 @@ def train_downpour(
                     training.save(checkpoint, done)
         training.finish()
     return rows
+
+
+def check_pushes(n_push: int, n_fetch: int) -> None:
+    """Raise a ``ValueError`` unless a worker can push and fetch so often."""
+    if min(n_push, n_fetch) < 1 or max(n_push, n_fetch) % min(n_push, n_fetch):
+        raise ValueError(f"n_push={n_push}, n_fetch={n_fetch}; give numbers of which one is a multiple of the other")
 
 
 def steps_in(checkpoint: str | Path) -> int:

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from zoo.distribute.downpour import DownpourRow, steps_in, train_downpour
+from zoo.distribute.downpour import DownpourRow, check_pushes, steps_in, train_downpour
 from zoo.distribute.downpour_rules import Rule
 from zoo.distribute.run_folder import RunFolder
 from zoo.distribute.summary_servers import Recorder, summarise
+from zoo.training.history import read_csv
 from zoo.training.kinds import DOWNPOUR
 from zoo.training.recipe import Recipe
 from zoo.training.schedule import WarmupDecay
@@ -80,6 +81,7 @@ def fit_downpour(
     """
     recipe = recipe or Recipe()
     _check_recipe(recipe)
+    check_pushes(n_push, n_fetch)
     folder = RunFolder(
         model,
         train_data,
@@ -105,12 +107,12 @@ def fit_downpour(
     if folder.resumes:
         say(f"Going on from {folder.checkpoint}: {done} of {total} steps are done; what came after them is lost")
     together = max(n_push, n_fetch)
-    rows = rows_between(0, done, every, together)
+    rows = rows_until(done, folder.out, every, together)
     last = rows + rows_between(done, total, every, together)
     folder.open(rows, last, rate)
 
     def report(row: DownpourRow) -> None:
-        logs = folder.add({"loss": row.loss, "staleness": row.staleness}, row.steps)
+        logs = folder.add({"loss": row.loss, "staleness": row.staleness, "steps": row.steps}, row.steps)
         say(line_of("epoch", last, logs))
 
     settings = {**folder.settings, "learning_rate": recipe.learning_rate, "schedule": recipe.schedule}
@@ -136,6 +138,15 @@ def fit_downpour(
     folder.close()
     summarise(observer, folder.out, say)
     return rows
+
+
+def rows_until(done: int, out: Path, every: int, together: int) -> int:
+    """Rows of the log in ``out`` that belong to a checkpoint after ``done`` mini-batches."""
+    file = out / "history.csv"
+    rows = read_csv(file) if done and file.is_file() else []
+    if rows and all("steps" in row for row in rows):
+        return sum(row["steps"] <= done for row in rows)
+    return rows_between(0, done, every, together)  # of an earlier version, which wrote no steps
 
 
 def rows_between(done: int, end: int, every: int, together: int) -> int:

@@ -68,7 +68,7 @@ def meet(cluster: Cluster, wait: float = 25.0) -> None:
             thread.start()
         for thread in threads:
             # A name server that does not answer keeps a thread for as long as it likes.
-            thread.join(max(0.0, meeting.until - time.monotonic()) + _CALL)
+            thread.join(max(0.0, meeting.until + _CALL - time.monotonic()))
     if meeting.disagreement:
         raise ClusterError(meeting.disagreement)
     missing = {task: meeting.reasons.get(task, "no answer") for task in others if task not in meeting.reached}

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+_LATER = ("model", "options")
+
 
 def check_settings(stored: Mapping[str, Any], given: Mapping[str, Any], path: str | Path) -> None:
     """Raise a ``ValueError`` that names what differs between a checkpoint's settings and this training's.
@@ -18,6 +20,8 @@ def check_settings(stored: Mapping[str, Any], given: Mapping[str, Any], path: st
     another file
     """
     now = json.loads(json.dumps(dict(given)))  # JSON knows no tuples
+    # Checkpoints of earlier versions do not say what model they are of.
+    now = {name: value for name, value in now.items() if name in stored or name not in _LATER}
     names = [*now, *(name for name in stored if name not in now)]
     differ = [
         f"{name} {stored.get(name)!r} then, {now.get(name)!r} now"

@@ -10,7 +10,7 @@ import numpy as np
 from zoo.files import save_atomically
 
 # Columns of the log that have no curve of their own.
-_NOT_CURVES = ("epoch", "seconds")
+_NOT_CURVES = ("epoch", "seconds", "steps")
 _COCO = ("coco_map", "coco_recall")  # what `zoo.training.coco_map` logs
 _WIDE = 4.6  # inches per panel
 
