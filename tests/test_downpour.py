@@ -141,7 +141,7 @@ def test_rows_of_a_lengthened_training_are_those_that_were_written(tmp_path):
 
 def test_how_often_to_push_is_looked_at_first(tmp_path):
     with pytest.raises(ValueError, match="n_push=0, n_fetch=0; give numbers"):
-        fit_downpour(colour_net(), colours(8), out=tmp_path, steps=4, n_push=0, n_fetch=0)
+        fit_downpour(colour_net(), colours(8), strategy=None, out=tmp_path, steps=4, n_push=0, n_fetch=0)
 
 
 def test_a_picture_is_cropped_otherwise_in_each_epoch():

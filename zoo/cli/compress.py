@@ -148,7 +148,7 @@ def _check_apart(args: argparse.Namespace, target: Path) -> None:
     # The same description stands beside NAME.weights.h5 and NAME.keras.
     told, written = source / "model.json" if source.is_dir() else meta_path(source), meta_path(target.resolve())
     # Nor is a run's result replaced by what one of its other files becomes.
-    if written == told or (written == told.with_name("model.json") and written.exists()):
+    if written == told or (written == told.with_name("model.json") and (target.exists() or written.exists())):
         raise ValueError(
             f"{args.out}: {target} would replace what is to be compressed, or its run; give another file or folder as "
             "OUT"
