@@ -43,56 +43,46 @@ def quantise(
     Raises:
         ExportError: there is nothing to round.
     """
+    ort = need("onnxruntime.quantization", "onnxruntime", "an ONNX file with eight bits a weight")
     # In a folder of their own: what is beside the model that is written is taken for its weights.
     with TemporaryDirectory(dir=folder) as aside:
-        rounded = _rounded(model, Path(aside), precision, kept, pictures)
+        source, prepared, target = (Path(aside) / f"{name}.onnx" for name in ("float", "prepared", "rounded"))
+        save_model(model, source)
+        beside = bool(outside(model))
+        static = precision == "int8"
+        # Normalisation goes into the convolution before it, where it can: nothing stands between that and its ReLU
+        # then.
+        ort.quant_pre_process(
+            source, prepared, skip_optimization=not static, skip_symbolic_shape=True, save_as_external_data=beside
+        )
+        nodes = _chosen(onnx.load(prepared, load_external_data=False).graph, static, kept)
+        if static:
+            ort.quantize_static(
+                prepared,
+                target,
+                _Pictures(pictures),
+                op_types_to_quantize=["Conv", *_DENSE, *_BETWEEN],
+                nodes_to_quantize=nodes,
+                per_channel=True,
+                activation_type=ort.QuantType.QUInt8,
+                weight_type=ort.QuantType.QInt8,
+                reduce_range=_REDUCED,
+                use_external_data_format=beside,
+            )
+        else:
+            ort.quantize_dynamic(
+                prepared,
+                target,
+                op_types_to_quantize=list(_DENSE),
+                nodes_to_quantize=nodes,
+                per_channel=True,
+                reduce_range=_REDUCED,
+                use_external_data_format=beside,
+            )
+        rounded = onnx.load(target)
     sort_nodes(rounded.graph)  # the quantiser's own order forgets what branches use
     drop_unused_domains(rounded)  # all that ONNX Runtime knows are named
     return rounded
-
-
-def _rounded(
-    model: onnx.ModelProto,
-    folder: Path,
-    precision: str,
-    kept: Collection[str],
-    pictures: Iterable[dict[str, np.ndarray]],
-) -> onnx.ModelProto:
-    """What the quantiser makes of it."""
-    ort = need("onnxruntime.quantization", "onnxruntime", "an ONNX file with eight bits a weight")
-    source, prepared, target = (folder / f"{name}.onnx" for name in ("float", "prepared", "rounded"))
-    save_model(model, source)
-    beside = bool(outside(model))
-    static = precision == "int8"
-    # Normalisation goes into the convolution before it, where it can: nothing stands between that and its ReLU then.
-    ort.quant_pre_process(
-        source, prepared, skip_optimization=not static, skip_symbolic_shape=True, save_as_external_data=beside
-    )
-    nodes = _chosen(onnx.load(prepared, load_external_data=False).graph, static, kept)
-    if static:
-        ort.quantize_static(
-            prepared,
-            target,
-            _Pictures(pictures),
-            op_types_to_quantize=["Conv", *_DENSE, *_BETWEEN],
-            nodes_to_quantize=nodes,
-            per_channel=True,
-            activation_type=ort.QuantType.QUInt8,
-            weight_type=ort.QuantType.QInt8,
-            reduce_range=_REDUCED,
-            use_external_data_format=beside,
-        )
-    else:
-        ort.quantize_dynamic(
-            prepared,
-            target,
-            op_types_to_quantize=list(_DENSE),
-            nodes_to_quantize=nodes,
-            per_channel=True,
-            reduce_range=_REDUCED,
-            use_external_data_format=beside,
-        )
-    return onnx.load(target)
 
 
 def _chosen(graph: onnx.GraphProto, static: bool, kept: Collection[str]) -> list[str]:

@@ -2,10 +2,9 @@
 
 import shutil
 
-import keras
 import numpy as np
 import pytest
-from tiny import tiny_detector
+from tiny import colour_net, tiny_net
 from tiny_baselines import tiny_spp, uncompiled
 
 import zoo
@@ -13,7 +12,7 @@ from zoo import registry
 from zoo.cli.main import main
 from zoo.compression import compress, head_layers
 from zoo.compression_report import dense_part, layer_changes, take_times
-from zoo.heads.low_rank import LowRankDense, with_ranks
+from zoo.heads.low_rank import LowRankDense
 from zoo.weights_io import save_weights_file
 
 QUICK = ("--energy", "0.9", "--repeats", "0")
@@ -23,17 +22,6 @@ QUICK = ("--energy", "0.9", "--repeats", "0")
 def models(monkeypatch, tmp_path):
     monkeypatch.setattr(registry, "_models", {})
     monkeypatch.setattr(registry, "_discover", lambda: None)
-
-    def tiny_net(classes=None, *, ranks=None):
-        model = tiny_detector(classes or ("a", "b"))
-        if not ranks:
-            return model
-        body = keras.saving.serialize_keras_object(with_ranks(model.head.body, ranks))
-        return type(model).from_config({**model.get_config(), "body": body})
-
-    def colour_net(classes=None):
-        x = keras.Input((None, None, 3))
-        return keras.Model(x, keras.layers.Dense(2, name="fc")(keras.layers.GlobalAveragePooling2D()(x)))
 
     registry.register(task="detection", paper="", summary="", params=1)(tiny_net)
     registry.register(task="classification", paper="", summary="", params=8)(colour_net)

@@ -5,7 +5,7 @@ import json
 import keras
 import numpy as np
 import pytest
-from tiny import tiny_detector
+from tiny import tiny_detector, tiny_net
 
 import zoo
 from zoo import registry
@@ -52,13 +52,6 @@ def registered(monkeypatch):
     """The tiny detector under a name, with the option that the detectors have."""
     monkeypatch.setattr(registry, "_models", {})
     monkeypatch.setattr(registry, "_discover", lambda: None)
-
-    def tiny_net(classes=None, *, ranks=None):
-        model = tiny_detector(classes or ("a", "b"))
-        if not ranks:
-            return model
-        body = keras.saving.serialize_keras_object(with_ranks(model.head.body, ranks))
-        return type(model).from_config({**model.get_config(), "body": body})
 
     registry.register(task="detection", paper="Nobody 2000", summary="Tiny.", params=12)(tiny_net)
 

@@ -2,7 +2,6 @@
 
 import types
 
-import keras
 import numpy as np
 import pytest
 from sandblaster_problem import colour_net, problem
@@ -14,8 +13,6 @@ from zoo.distribute.sandblaster import train_sandblaster
 from zoo.distribute.sandblaster_run import fit_sandblaster
 from zoo.distribute.settings import check_settings
 from zoo.training.alternating import train_alternating
-from zoo.training.averaging import averaged_weights
-from zoo.training.fit import Recipe
 from zoo.training.history import read_csv
 from zoo.weights_io import WeightsMeta, read_meta, save_weights_file
 
@@ -76,23 +73,6 @@ def test_a_training_whose_time_is_up_is_left_alone(tmp_path, monkeypatch):
     assert read_csv(tmp_path / "history.csv") == rows
     fit(again, tmp_path, epochs=None, minutes=2, resume=True)
     assert len(read_csv(tmp_path / "history.csv")) > len(rows)
-
-
-def test_averages_are_used_though_the_loss_is_scaled(tmp_path):
-    """With float16 Keras puts the optimizer into one that scales the loss."""
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy("mixed_float16")
-    try:
-        model = new_model()
-        fit(model, tmp_path, epochs=2, recipe=Recipe(0.05, ema=0.5), keep="last")
-    finally:
-        keras.config.set_dtype_policy(before)
-    averaged = weights(model)  # fit ends with the averages
-    for variable in model.trainable_weights:
-        variable.assign(np.zeros(variable.shape, np.float32))
-    with averaged_weights(model):
-        for one, other in zip(averaged, weights(model), strict=True):
-            np.testing.assert_array_equal(one, other)
 
 
 def test_frozen_weights_are_in_sandblasters_checkpoint(tmp_path):

@@ -1,6 +1,6 @@
 """Real detectors, small enough to build, train and save in a test in seconds, on any Keras backend."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import keras
 from keras import layers
@@ -8,6 +8,7 @@ from keras import layers
 from zoo.detectors.fast_rcnn import FastRCNN
 from zoo.detectors.faster_rcnn import FasterRCNN
 from zoo.detectors.preprocessing import Preprocessing
+from zoo.heads.low_rank import with_ranks
 
 STRIDE = 16
 
@@ -45,6 +46,21 @@ def tiny_fast(
     own = {"head_samples": 16, "max_detections": 20, "name": "tiny_fast", **options}
     preprocessing = Preprocessing(64, long, std=(60.0, 60.0, 60.0), rounding=rounding, name="preprocessing")
     return FastRCNN(extractor, body, classes, preprocessing, stride=STRIDE, pool_size=4, **own)
+
+
+def tiny_net(classes: Sequence[str] | None = None, *, ranks: Mapping[str, int] | None = None) -> FasterRCNN:
+    """A builder to register: the tiny detector with the option of compressed layers that the real ones have."""
+    model = tiny_detector(classes or ("a", "b"))
+    if not ranks:
+        return model
+    body = keras.saving.serialize_keras_object(with_ranks(model.head.body, ranks))
+    return type(model).from_config({**model.get_config(), "body": body})
+
+
+def colour_net(classes: Sequence[str] | None = None) -> keras.Model:
+    """A builder to register: a classifier of two classes by the mean colour, 8 parameters."""
+    x = keras.Input((None, None, 3))
+    return keras.Model(x, layers.Dense(2, name="fc")(layers.GlobalAveragePooling2D()(x)))
 
 
 def _parts(seed: int) -> tuple[keras.Model, keras.Model]:

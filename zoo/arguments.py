@@ -63,7 +63,7 @@ def merge_classes(
 def merge_options(given: Mapping[str, Any], stored: Mapping[str, Any], weights: str) -> dict[str, Any]:
     """Options of the weights and of the caller together; both may say the same, not different things."""
     for name in given.keys() & stored.keys():
-        if _plain(given[name]) != _plain(stored[name]):
+        if as_tuples(given[name]) != as_tuples(stored[name]):
             raise RegistryError(
                 f"option {name}={given[name]!r} contradicts the weights {weights}, which were made with "
                 f"{name}={stored[name]!r}; leave it out, or train new weights"
@@ -71,6 +71,6 @@ def merge_options(given: Mapping[str, Any], stored: Mapping[str, Any], weights: 
     return {**stored, **given}
 
 
-def _plain(value: object) -> object:
-    """Lists and tuples alike, for comparing options with those read from JSON."""
-    return tuple(_plain(item) for item in value) if isinstance(value, list | tuple) else value
+def as_tuples(value: object) -> object:
+    """Lists as tuples, also within others: as builders declare them, and as JSON does not know them."""
+    return tuple(as_tuples(item) for item in value) if isinstance(value, list | tuple) else value

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Literal
 import h5py
 import numpy as np
 
+from zoo.arguments import as_tuples
 from zoo.convert.damage import naming
 from zoo.convert.layout import ArrayFile
 from zoo.files import save_atomically, save_json
@@ -61,7 +62,7 @@ class WeightsMeta:
     @classmethod
     def from_dict(cls, data: Mapping[str, object]) -> WeightsMeta:
         """The inverse of ``to_dict``; lists inside options become tuples again, as builders declare them."""
-        options = {name: _tuples(value) for name, value in dict(data.get("options") or {}).items()}
+        options = {name: as_tuples(value) for name, value in dict(data.get("options") or {}).items()}
         return cls(
             model=str(data.get("model") or ""),
             classes=tuple(data.get("classes") or ()),
@@ -71,10 +72,6 @@ class WeightsMeta:
             started_from=str(data.get("started_from") or ""),
             new_layers=tuple(data.get("new_layers") or ()),
         )
-
-
-def _tuples(value: object) -> object:
-    return tuple(_tuples(item) for item in value) if isinstance(value, list | tuple) else value
 
 
 def meta_path(path: str | Path) -> Path:

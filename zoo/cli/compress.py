@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import functools
-import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -14,7 +13,7 @@ import zoo
 from zoo.cli.console import out, progress, say, table
 from zoo.cli.models import add_weights_options, describe, named_model
 from zoo.cli.proposal_options import add_proposal_options, beside_weights, chosen_proposals, wants_proposals
-from zoo.cli.remembered import OPTIONS, take_proposals
+from zoo.cli.remembered import keep_options, take_proposals
 from zoo.datasets.proposals_choice import check_proposals
 
 if TYPE_CHECKING:
@@ -193,16 +192,7 @@ def _save(model: keras.Model, target: Path, storage: str, args: argparse.Namespa
             )
     save_meta(meta, target)
     if _is_folder(args.out) and args.weights is not None:
-        _copy_options(Path(args.weights), target.parent)
-
-
-def _copy_options(run: Path, folder: Path) -> None:
-    """Keep what ``zoo train`` was told of its data, so that ``zoo eval`` takes the same proposals."""
-    from zoo.files import save_atomically
-
-    if (run / OPTIONS).is_file():
-        with save_atomically(folder / OPTIONS) as aside:
-            shutil.copyfile(run / OPTIONS, aside)
+        keep_options(Path(args.weights), target.parent)
 
 
 def _costs(

@@ -103,6 +103,7 @@ def _evaluate(args: argparse.Namespace) -> int:
     if not hasattr(model, "detect"):
         return evaluate_classes(args, model)
     check_detector_options(args)
+    args.batch = 1 if args.batch is None else args.batch
     data, split = evaluation_data(
         args.data,
         args.split,
@@ -129,7 +130,7 @@ def _evaluate(args: argparse.Namespace) -> int:
                 score_threshold=args.score,
                 iou=args.iou,
                 interpolation=args.interpolation,
-                batch_size=1 if args.batch is None else args.batch,
+                batch_size=args.batch,
                 proposals=proposals,
                 progress=lambda count: bar.advance(task, count),
             )
@@ -207,7 +208,7 @@ def _record(
         **measured.result.to_dict(),
         "errors": {"score": args.picture_score, **errors.to_dict()},
         "score_threshold": args.score,
-        "batch": args.batch or 1,
+        "batch": args.batch,
         "seconds": round(measured.seconds, 3),
         "images_per_second": round(measured.images_per_second, 3),
         "command": args.command_line,

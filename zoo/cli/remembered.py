@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import shutil
 from pathlib import Path
 
+from zoo.arguments import as_tuples
 from zoo.cli.console import say
-from zoo.files import save_json
+from zoo.files import save_atomically, save_json
 
 OPTIONS = "options.json"
 # What a training that goes on takes as it was, if it is not told anew; the rest of the settings is in the checkpoint.
@@ -60,9 +62,16 @@ def recall(args: argparse.Namespace) -> None:
         names = tuple(name for name in names if name not in ("weights", "init_from"))
     taken = {name: stored[name] for name in names if getattr(args, name) in (None, []) and stored.get(name)}
     for name, value in taken.items():
-        setattr(args, name, _tuples(value))
+        setattr(args, name, as_tuples(value))
     if taken:
         say(f"As at the start: {' '.join(_words(name, value) for name, value in taken.items())}")
+
+
+def keep_options(run: Path, folder: Path) -> None:
+    """Copy what ``run`` was told of its data, if it is a run, so that `zoo eval` takes the same proposals."""
+    if (run / OPTIONS).is_file():
+        with save_atomically(folder / OPTIONS) as aside:
+            shutil.copyfile(run / OPTIONS, aside)
 
 
 def take_proposals(args: argparse.Namespace, run: str | None) -> None:
@@ -90,10 +99,6 @@ def _absolute(text: str) -> str:
     """A path, or several with commas between them, from the root on; what is no path, such as a name, as it is."""
     parts = [text] if Path(text).exists() else text.split(",")
     return ",".join(str(Path(part).resolve()) for part in parts) if all(Path(part).exists() for part in parts) else text
-
-
-def _tuples(value: object) -> object:
-    return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 def _words(name: str, value: object) -> str:

@@ -14,6 +14,8 @@ from zoo.cli.console import say, warn
 if TYPE_CHECKING:
     import keras
 
+    from zoo.weights_io import WeightsMeta
+
 
 @dataclass(frozen=True)
 class Start:
@@ -89,14 +91,12 @@ def check_train_from(args: argparse.Namespace, start: Start) -> None:
     Raises:
         ValueError: for a new SPPnet, whose builder has fixed its convolutions.
     """
-    from zoo.weights_io import read_meta
-
-    options = dict(args.option)
-    if start.weights is not None and owner_of(str(start.weights)) == start.model:
-        path = Path(start.weights)
-        options = {**read_meta(path / "model.weights.h5" if path.is_dir() else path).options, **options}
-    fixed = start.model.startswith("sppnet_") and not start.resumed and "train_from" not in options
-    if fixed and args.train_from is not None and not args.train_from.startswith("fc"):
+    if args.train_from is None or start.resumed or not start.model.startswith("sppnet_"):
+        return
+    meta = None if start.weights is None else _meta_of(str(start.weights))
+    told = {} if meta is None or meta.model != start.model else meta.options
+    fixed = "train_from" not in {**told, **dict(args.option)}
+    if fixed and not args.train_from.startswith("fc"):
         what = "LAYER" if args.train_from in ("all", "paper") else args.train_from
         raise ValueError(
             f"--train-from {args.train_from}: an SPPnet's convolutions are fixed as long as its option train_from does "
@@ -124,13 +124,16 @@ def tell_frozen(start: Start, train_from: str | None, model: keras.Model) -> Non
 
 def owner_of(weights: str | None) -> str | None:
     """The model that a file or folder of weights belongs to, if it tells."""
+    meta = None if weights is None else _meta_of(weights)
+    return None if meta is None else meta.model or None
+
+
+def _meta_of(weights: str) -> WeightsMeta | None:
+    """What a file of ours, or a run folder, tells of its weights."""
     from zoo.convert.readers import is_foreign
     from zoo.weights_io import read_meta
 
-    path = Path(weights) if weights is not None else None
-    if path is not None and path.is_dir():
+    path = Path(weights)
+    if path.is_dir():
         path = path / "model.weights.h5"
-    if path is None or not path.is_file() or is_foreign(path):
-        return None
-    meta = read_meta(path)
-    return meta.model or None if meta is not None else None
+    return None if not path.is_file() or is_foreign(path) else read_meta(path)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -14,8 +13,7 @@ from zoo.cli.console import progress, say
 from zoo.cli.data import add_data_options, train_and_val
 from zoo.cli.models import add_model_options, describe, trained_model
 from zoo.cli.proposal_options import add_proposal_options, beside_weights, chosen_proposals, wants_proposals
-from zoo.cli.remembered import OPTIONS, take_proposals
-from zoo.files import save_atomically
+from zoo.cli.remembered import keep_options, take_proposals
 
 if TYPE_CHECKING:
     import keras
@@ -121,10 +119,6 @@ def _save(args: argparse.Namespace, model: keras.Model) -> None:
     target = args.out / "model.weights.h5"
     save_weights_file(model, target, meta=meta)
     save_meta(meta, target)
-    remembered = Path(args.weights) / OPTIONS
-    if remembered.is_file():
-        # So that `zoo eval` takes the same proposals.
-        with save_atomically(args.out / OPTIONS) as aside:
-            shutil.copyfile(remembered, aside)
+    keep_options(Path(args.weights), args.out)
     say(f"Weights: {target}")
     say(f"Next: zoo eval --data {args.data} --weights {args.out}")

@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from zoo.detectors.detect import ProposalsOf, detect
+from zoo.detectors.freezing import set_trainable
 from zoo.detectors.normalised_targets import ONE, NormalisedTargets
 from zoo.detectors.preprocessing import Preprocessing
 from zoo.detectors.roi_detector import LAST_PIXEL, RoIDetector, check_choice, number_of, sides, sizes_of
@@ -140,15 +141,11 @@ class FastRCNN(NormalisedTargets, RoIDetector):
         if self.bbox == "none" and stage == "box":
             raise ValueError("there is no regression of boxes to train: build the model with bbox='multi'")
         # Variable by variable: what the caller froze by layers stays so.
-        for variable in self.variables:
-            if variable.path in self._frozen:
-                variable.trainable = True
+        set_trainable(self.variables, self._frozen, True)
         regression = set() if self.head.loc is None else {variable.path for variable in self.head.loc.variables}
         trainable = {variable.path for variable in self.trainable_variables}
         self._frozen = tuple({"joint": set(), "class": trainable & regression, "box": trainable - regression}[stage])
-        for variable in self.variables:
-            if variable.path in self._frozen:
-                variable.trainable = False
+        set_trainable(self.variables, self._frozen, False)
         self.stage = stage
 
     def call(self, inputs, training=None):

@@ -7,6 +7,7 @@ from keras import ops
 
 from zoo.detectors.deltas import DELTA_DEVIATIONS
 from zoo.detectors.detect import detect
+from zoo.detectors.freezing import set_trainable
 from zoo.detectors.preprocessing import Preprocessing
 from zoo.detectors.roi_detector import RoIDetector, check_choice, number_of, sides, sizes_of
 from zoo.heads import anchors as anchor_boxes
@@ -144,13 +145,9 @@ class FasterRCNN(RoIDetector):
         """
         check_choice("stage", stage, STAGES)
         # Variable by variable: what was frozen by layers, such as batch normalisation in the head, stays so.
-        for variable in self.head.variables:
-            if variable.path in self._frozen:
-                variable.trainable = True
+        set_trainable(self.head.variables, self._frozen, True)
         self._frozen = tuple(each.path for each in self.head.trainable_variables) if stage == "rpn" else ()
-        for variable in self.head.variables:
-            if variable.path in self._frozen:
-                variable.trainable = False
+        set_trainable(self.head.variables, self._frozen, False)
         self.stage = stage
 
     def build(self, input_shape=None):

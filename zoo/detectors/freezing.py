@@ -1,5 +1,7 @@
 """Freezing the first layers of a network (Girshick 2015, section 4.5)."""
 
+from collections.abc import Collection, Iterable
+
 import keras
 
 
@@ -18,3 +20,10 @@ def freeze_layers(network: keras.Model, start: str, whose: str) -> tuple[str, ..
     for layer in frozen:
         layer.trainable = False
     return tuple(layer.name for layer in frozen if layer.weights)
+
+
+def set_trainable(variables: Iterable[keras.Variable], paths: Collection[str], trainable: bool) -> None:
+    """Freeze or release those of ``variables`` that have these paths; what was frozen by layers stays as it is."""
+    for variable in variables:
+        if variable.path in paths:
+            variable.trainable = trainable
