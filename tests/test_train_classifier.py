@@ -60,6 +60,15 @@ def test_learns_and_keeps_the_best(tmp_path):
     assert "top5_error" not in rows[0]
 
 
+def test_a_step_is_traced_once(tmp_path):
+    """Keras would make the optimizer's state in the first step, which TensorFlow would then trace again."""
+    model, traced = small(), []
+    step = model.train_step
+    vars(model)["train_step"] = lambda batch: traced.append(batch) or step(batch)
+    zoo.train(model, data(), out=tmp_path, steps=2, batch_size=8, tensorboard=False, verbose=0)
+    assert len(traced) == 1
+
+
 def test_resumed_training_ends_with_the_same_weights(tmp_path):
     through = train(tmp_path / "through", epochs=3, keep="last")
 

@@ -133,6 +133,8 @@ def train(
             freeze_before(model, recipe.train_from)
         optimizer = make_optimizer(model, recipe, schedule if minutes is None else recipe.learning_rate)
         model.compile(optimizer=optimizer, jit_compile=_jit(jit_compile), **task.compile)
+        # A step that creates variables is traced twice.
+        model.optimizer.build(model.trainable_variables)
         if done.epoch:
             load_checkpoint(model, checkpoint)
     replicas.check_same_epoch(done.epoch, out)
