@@ -48,4 +48,4 @@ def test_a_compressed_detector_exports(kind, name, runtime, compressed, detector
     # It is the compressed one, not the one that it was made from.
     artifact = zoo.export.open_artifact(exported.path)
     with pytest.raises(zoo.export.ParityError):
-        zoo.export.check_parity(detector, artifact, PICTURES)
+        zoo.export.check_parity(detector, artifact, PICTURES[:1])

@@ -206,7 +206,7 @@ def test_another_head_is_noticed(model, artifact):
     try:
         model.head.loc.kernel.assign(kernel * 1.2)
         with pytest.raises(ParityError, match=r"does not give what the Keras model gives.* differ"):
-            zoo.export.verify(artifact.path, model, IMAGES, proposals=GIVEN)
+            zoo.export.verify(artifact.path, model, IMAGES[:1], proposals=GIVEN[:1])
     finally:
         model.head.loc.kernel.assign(kernel)
 
