@@ -9,7 +9,7 @@ from zoo.datasets.checks import checked_classes, four_numbers, name_key, relativ
 from zoo.datasets.images import IMAGE_SUFFIXES, ImageError, image_size
 from zoo.datasets.notes import AnnotationError, OnError, Reading
 from zoo.datasets.records import DetectionDataset, Sample
-from zoo.datasets.voc_layout import image_ids, parts_of, voc_splits
+from zoo.datasets.voc_layout import image_ids, is_unlabelled, parts_of, voc_splits
 
 __all__ = ["AnnotationError", "load_voc", "voc_splits"]
 
@@ -27,7 +27,8 @@ def load_voc(
     The devkit counts pixels from 1 and includes the last one, so a file's (xmin, ymin, xmax, ymax) becomes
     (xmin - 1, ymin - 1, xmax, ymax) in continuous pixels (Everingham 2010). A box without area is dropped,
     one partly outside its picture is clipped, one wholly outside is dropped; the data set's ``notes`` name
-    each. ``<crowd>1</crowd>`` in an object, which the devkit does not have, marks a box around many.
+    each. ``<crowd>1</crowd>`` in an object, which the devkit does not have, marks a box around many. A split
+    called ``test`` of which most pictures have no annotation file, as that of VOC2012, is taken as without objects.
 
     Args:
         root: the folder with ``Annotations`` and ``JPEGImages``, or a devkit with one or several of them, as
@@ -45,10 +46,15 @@ def load_voc(
     parts = parts_of(root, split)
     trees: dict[tuple[Path, str], ElementTree.Element] = {}
     for folder, name in parts:
-        for image_id in image_ids(folder, name, reading):
+        file = folder / "ImageSets" / "Main" / f"{name}.txt"
+        unlabelled = is_unlabelled(folder, name)
+        if unlabelled:
+            reading.note("no-annotation", file, "most pictures have no annotations; all are taken as without objects")
+        for image_id in image_ids(folder, name, reading, not unlabelled):
             if (folder, image_id) in trees:
-                file = folder / "ImageSets" / "Main" / f"{name}.txt"
                 reading.note("listed-twice", file, f"{image_id} is in another part too; taken once", image_id=image_id)
+            elif unlabelled:
+                trees[folder, image_id] = ElementTree.Element("annotation")
             elif (tree := _parse(folder / "Annotations" / f"{image_id}.xml", reading, image_id)) is not None:
                 trees[folder, image_id] = tree
     names = _class_names(trees) if classes is None else checked_classes(classes)

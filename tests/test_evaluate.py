@@ -146,6 +146,21 @@ def test_results_of_a_test_whose_annotations_are_not_published(capsys, tmp_path,
     assert (status, "has no annotations to measure against" in err) == (2, True)
 
 
+def test_results_of_the_voc_test_of_2012(capsys, tmp_path, run):
+    data = voc_folder(tmp_path / "data", {name: [("circle", 0), ("square", 0)] for name in "abc"})
+    for name in "bc":
+        (data / "Annotations" / f"{name}.xml").unlink()
+    (data / "ImageSets" / "Main").mkdir(parents=True)
+    (data / "ImageSets" / "Main" / "test.txt").write_text("a\nb\nc\n")
+    words = ("--data", data, "--split", "test")
+    status, _, err = zoo_eval(capsys, *words, "--results", "results")
+    assert status == 0, err
+    written = (tmp_path / "results" / "comp4_det_test_circle.txt").read_text().splitlines()
+    assert [line.split()[0] for line in written] == ["a", "b", "c"]
+    status, _, err = zoo_eval(capsys, *words)
+    assert (status, "test has no annotations to measure against" in err) == (2, True)
+
+
 def test_voc_data_by_coco_and_mistakes(capsys, tmp_path, run):
     data = voc_folder(tmp_path / "data", {"a": [("circle", 0), ("square", 0)]})
     assert zoo_eval(capsys, "--data", data, "--metric", "coco", "--json", "s.json")[0] == 0

@@ -295,3 +295,30 @@ def test_blood_cells(bccd):
     assert boxes[:, 2].max() <= 640
     assert boxes[:, 3].max() <= 480
     assert (boxes[:, 2:] > boxes[:, :2]).all()
+
+
+def test_a_test_whose_annotations_are_not_published(voc):
+    """VOC2012's: pictures, a list, and a few annotation files that are of other tasks."""
+    voc("a", xml([("cat", 1, 1, 40, 30, 0)]))
+    voc("b", xml([("person", 1, 1, 40, 30, 0)], filename="b.jpg"))
+    for name in ("c", "d"):
+        Image.new("RGB", (50, 20), "gray").save(voc.root / "JPEGImages" / f"{name}.jpg")
+    voc.split("test", "b\nc\nd\n")
+    data = load_voc(voc.root, "test", classes=("cat", "person"))
+    assert [(sample.image_id, sample.size, len(sample)) for sample in data.samples] == [
+        ("b", (30, 40), 0),
+        ("c", (20, 50), 0),
+        ("d", (20, 50), 0),
+    ]
+    assert [note.kind for note in data.notes] == ["no-annotation"]
+    assert data.image(1).shape == (20, 50, 3)
+    assert len(load_voc(voc.root).sample(0)) == 1
+    # Half of them, or another split: files that are missing.
+    voc.split("test", "a\nb\nc\nd\n")
+    voc.split("val", "b\nc\nd\n")
+    for split in ("test", "val"):
+        with pytest.raises(AnnotationError, match="'c' has no file"):
+            load_voc(voc.root, split)
+    voc.split("test", "../c\nc\nd\n")
+    with pytest.raises(AnnotationError, match=r"'\.\./c' has no file"):
+        load_voc(voc.root, "test")
