@@ -9,6 +9,7 @@ import threading
 import keras
 import numpy as np
 
+from zoo.any_size import predict_any_size
 from zoo.datasets.proposals import Scored, clipped, tidy
 from zoo.detectors.faster_rcnn import FasterRCNN
 from zoo.weights_io import weight_names
@@ -53,10 +54,10 @@ class RPNProposals:
         """Boxes, and their objectness (P,) float32."""
         with self._lock:
             before = self._model.test_proposals
-            # Read when the function is traced, which may be at every new size of an image.
+            # Read when the function is traced, which may be at every new size of a picture.
             self._model.test_proposals = (self.before_nms, self.most)
             try:
-                found = self._alone.predict_on_batch(np.ascontiguousarray(image)[None])
+                found = predict_any_size(self._alone, np.ascontiguousarray(image)[None])
             finally:
                 self._model.test_proposals = before
         boxes, scores, ratio = (np.asarray(found[name][0]) for name in ("boxes", "scores", "ratio"))

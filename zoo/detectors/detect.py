@@ -130,7 +130,7 @@ def _detect_piece(
             x = np.stack([inputs[i].image for i in part])
             if boxes is not None:
                 x = {"images": x, **_padded([boxes[i] for i in part], most)}
-            found = predict_batch(model, x)
+            found = predict_batch(model, x, any_size=True)
             for row, i in enumerate(part):
                 results[i] = Detections.from_padded(
                     found["boxes"][row],

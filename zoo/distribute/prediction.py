@@ -7,10 +7,11 @@ from typing import Any
 import keras
 import numpy as np
 
+from zoo.any_size import predict_any_size
 from zoo.distribute.replicas import strategy_of
 
 
-def predict_batch(model: keras.Model, inputs: Any) -> Any:
+def predict_batch(model: keras.Model, inputs: Any, any_size: bool = False) -> Any:
     """What ``model.predict_on_batch(inputs)`` gives, its replicas in this process sharing the work.
 
     Keras's own gives every replica the whole batch, and back as many copies as there are replicas; on several workers
@@ -19,10 +20,11 @@ def predict_batch(model: keras.Model, inputs: Any) -> Any:
     Args:
         model: a classifier or a detector.
         inputs: images (B, H, W, 3), or a dictionary of arrays with B rows each.
+        any_size: those of later calls may be of other sizes.
     """
     strategy = strategy_of(model)
     if strategy is None:
-        return model.predict_on_batch(inputs)
+        return predict_any_size(model, inputs) if any_size else model.predict_on_batch(inputs)
     import tensorflow as tf
 
     function = vars(model).get("_zoo_predict")

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from zoo.any_size import predict_any_size
 from zoo.datasets.proposals import ProposalSource
 from zoo.datasets.records import DetectionDataset
 from zoo.detectors.fast_rcnn import FastRCNN
@@ -95,7 +96,7 @@ class RoIVectors:
         # Few different lengths, so that the network is compiled few times.
         padded = np.zeros((_length(count), 4), np.float32)
         padded[:count] = boxes
-        found = self._alone.predict_on_batch({"images": np.ascontiguousarray(image)[None], "proposals": padded[None]})
+        found = predict_any_size(self._alone, {"images": np.ascontiguousarray(image)[None], "proposals": padded[None]})
         return np.asarray(found)[0, :count]
 
 
