@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from zoo.datasets.records import DetectionDataset, Sample
+
 needs_yaml = pytest.mark.skipif(
     importlib.util.find_spec("yaml") is None, reason="PyYAML is not installed: data.yaml cannot be read"
 )
@@ -45,3 +47,24 @@ def same(first, second, tolerance=0.01):
             [data.classes[label] for label in each.classes] for data, each in ((first, a[name]), (second, b[name]))
         ]
         assert labels[0] == labels[1], name
+
+
+def sample_set(count=6, flags=True):
+    """Pictures in memory with boxes of fractions of pixels, some difficult, some crowds, one picture empty."""
+
+    class InMemory(DetectionDataset):
+        def load(self, index):
+            sample = self.sample(index)
+            return np.random.default_rng(index).integers(0, 256, (*sample.size, 3)).astype(np.uint8), sample
+
+    rng = np.random.default_rng(5)
+    samples = []
+    for number in range(count):
+        size = (int(rng.integers(40, 90)), int(rng.integers(40, 90)))
+        boxes = 0 if number == 2 else 7
+        corners = rng.uniform(0, 0.9, (boxes, 2)) * [size[1], size[0]]
+        sides = rng.uniform(0.02, 1, (boxes, 2)) * ([size[1], size[0]] - corners - 1.1) + 1.05
+        marks = [rng.random(boxes) < 0.3 if flags else np.zeros(boxes, bool) for _ in range(2)]
+        labels = rng.integers(0, 3, boxes)
+        samples.append(Sample(f"p{number}", None, size, np.hstack([corners, corners + sides]), labels, *marks))
+    return InMemory("memory", ("cat", "dog, big", "yes"), samples)

@@ -26,8 +26,10 @@ def predict_any_size(model: keras.Model, inputs: Any) -> Any:
 
         def spec(array: Any) -> tf.TensorSpec:
             array = np.asarray(array)
-            # Colours and coordinates, the last axis, are as many in all.
-            return tf.TensorSpec([None] * max(1, array.ndim - 1) + list(array.shape[1:][-1:]), array.dtype)
+            shape: list[int | None] = [None] * array.ndim
+            if array.ndim > 1:
+                shape[-1] = array.shape[-1]  # colours and coordinates are as many in all
+            return tf.TensorSpec(shape, array.dtype)
 
         model.make_predict_function()
         model.predict_function.get_concrete_function([(tf.nest.map_structure(spec, inputs),)])

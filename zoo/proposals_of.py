@@ -54,7 +54,7 @@ class RPNProposals:
         """Boxes, and their objectness (P,) float32."""
         with self._lock:
             before = self._model.test_proposals
-            # Read when the function is traced, which may be at every new size of a picture.
+            # Read when the function is traced: once by TensorFlow, by JAX at every new size of a picture.
             self._model.test_proposals = (self.before_nms, self.most)
             try:
                 found = predict_any_size(self._alone, np.ascontiguousarray(image)[None])

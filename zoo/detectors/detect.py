@@ -11,7 +11,7 @@ from zoo.inputs import Input, list_sources, load_inputs, load_source
 
 # Images in memory at a time: a folder may hold more than the machine does.
 _PIECE = 64
-# Proposals are padded to a multiple of this, so that few different shapes come up.
+# Proposals are padded to a multiple of this, so that few different shapes come up: JAX compiles for each.
 _MULTIPLE = 100
 
 ProposalsOf = Callable[[np.ndarray], np.ndarray] | Sequence[np.ndarray] | np.ndarray

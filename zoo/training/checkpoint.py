@@ -64,11 +64,10 @@ def read_progress(path: str | Path) -> Progress:
 
 
 def load_checkpoint(model: keras.Model, path: str | Path) -> Progress:
-    """Bring a compiled model, its optimizer and its seeds to where ``path`` was written."""
+    """Bring a compiled model, its optimizer, which is built, and its seeds to where ``path`` was written."""
     progress = read_progress(path)
     _check_model(model, path)
     load_weights_file(model, path)
-    model.optimizer.build(model.trainable_variables)
     with h5py.File(path, "r") as file:
         state = file[STATE_GROUP]
         for group, variables in (("optimizer", model.optimizer.variables), ("seeds", _seeds(model))):

@@ -93,7 +93,7 @@ class RoIVectors:
         count = len(boxes)
         if count == 0:
             return np.zeros((0, self.width), np.float32)
-        # Few different lengths, so that the network is compiled few times.
+        # Few different lengths, so that JAX compiles the network few times.
         padded = np.zeros((_length(count), 4), np.float32)
         padded[:count] = boxes
         found = predict_any_size(self._alone, {"images": np.ascontiguousarray(image)[None], "proposals": padded[None]})
