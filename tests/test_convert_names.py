@@ -7,11 +7,13 @@ from pathlib import Path
 
 import keras
 import layouts
+import numpy as np
 import pytest
 
 import zoo
 from zoo.convert.check import convert_arrays
 from zoo.convert.known import LAYOUTS, find_layout
+from zoo.convert.layout import ArrayFile
 from zoo.filling import shapes_of
 from zoo.published import published_weights
 from zoo.weights_error import WeightsError
@@ -118,6 +120,43 @@ def test_every_array_of_a_published_file_has_its_place(what):
     assert all(variable.endswith("_conv/bias") for variable in arrays.constant)
     used = [source for array in arrays.arrays.values() for source in array.names]
     assert set(used) | set(layout.ignored(file.shapes)) == set(file)
+
+
+# VGGs, whose many layers of one shape can be mistaken for each other, by the preparation that their publisher has.
+VGGS = {
+    **dict.fromkeys((f"torch {name}" for name in TORCH if name.startswith("vgg")), "torch"),
+    **dict.fromkeys(("gluon vgg16", "gluon vgg19"), "torch"),
+    **dict.fromkeys(("caffe2 vgg19", "caffe vgg16", "caffe vgg_m"), "caffe"),
+    "chainer vgg16": "chainer_imagenet",
+}
+
+
+@pytest.mark.parametrize("what", VGGS)
+def test_every_array_of_a_vgg_goes_to_its_own_layer_in_our_order(what):
+    """Values, found from the order in which the publishers' networks compute; with dense layers of few units."""
+    if what.startswith("torch"):
+        pytest.importorskip("torch", reason="install the test extra: pip install -e '.[test]'")
+    shapes, name = FILES[what][0](), FILES[what][2]
+    *_, fc6, fc6_bias, fc7, fc7_bias, fc8, fc8_bias = shapes
+    inputs = shapes[fc6][1]
+    shapes |= {fc6: (6, inputs), fc6_bias: (6,), fc7: (5, 6), fc7_bias: (5,), fc8: (4, 5), fc8_bias: (4,)}
+    few = {"fc6/kernel": (inputs, 6), "fc6/bias": (6,), "fc7/kernel": (6, 5), "fc7/bias": (5,)}
+    few |= {"fc8/kernel": (5, 4), "fc8/bias": (4,)}
+    arrays = layouts.random_arrays(shapes)
+    file = ArrayFile(what, shapes, arrays.__getitem__)
+    layout = find_layout(file)
+    found = convert_arrays(name, model_shapes(name) | few, file, layout)
+    convs = list(layouts.VGG_M)[:-3] if what == "caffe vgg_m" else [conv for conv, *_ in layouts.vgg_convs(name)]
+    side = 6 if what == "caffe vgg_m" else 7
+    cells = np.arange(inputs).reshape(512, side, side)  # fc6's inputs in the files: C, H, W
+    for layer, kernel, bias in zip([*convs, "fc6", "fc7", "fc8"], [*shapes][::2], [*shapes][1::2], strict=True):
+        theirs = arrays[kernel]
+        ours = theirs.transpose(2, 3, 1, 0) if theirs.ndim == 4 else theirs.T
+        if layer == "fc6":
+            ours = ours[cells.transpose(1, 2, 0).ravel()]
+        np.testing.assert_array_equal(np.asarray(found[f"{layer}/kernel"]), ours, err_msg=layer)
+        np.testing.assert_array_equal(found[f"{layer}/bias"], arrays[bias], err_msg=layer)
+    assert layout.options(name, shapes)["inputs"] == VGGS[what]
 
 
 @pytest.mark.parametrize("name", ["VGG16", "ResNet50"])
