@@ -2,6 +2,7 @@
 
 import functools
 import json
+import math
 import os
 from pathlib import Path
 
@@ -137,19 +138,21 @@ def test_every_array_of_a_vgg_goes_to_its_own_layer_in_our_order(what):
     if what.startswith("torch"):
         pytest.importorskip("torch", reason="install the test extra: pip install -e '.[test]'")
     shapes, name = FILES[what][0](), FILES[what][2]
-    *_, fc6, fc6_bias, fc7, fc7_bias, fc8, fc8_bias = shapes
-    inputs = shapes[fc6][1]
-    shapes |= {fc6: (6, inputs), fc6_bias: (6,), fc7: (5, 6), fc7_bias: (5,), fc8: (4, 5), fc8_bias: (4,)}
-    few = {"fc6/kernel": (inputs, 6), "fc6/bias": (6,), "fc7/kernel": (6, 5), "fc7/bias": (5,)}
-    few |= {"fc8/kernel": (5, 4), "fc8/bias": (4,)}
+    layers = layouts.VGG_M if name == "vgg_cnn_m_1024" else vgg_layers(name)
+    places = list(zip(layers, [*shapes][::2], [*shapes][1::2], strict=True))
+    wanted = dict(model_shapes(name))
+    inputs = before = layers["fc6"][1]
+    for (layer, kernel, bias), units in zip(places[-3:], (6, 5, 4), strict=True):
+        shapes |= {kernel: (units, before), bias: (units,)}
+        wanted |= {f"{layer}/kernel": (before, units), f"{layer}/bias": (units,)}
+        before = units
     arrays = layouts.random_arrays(shapes)
     file = ArrayFile(what, shapes, arrays.__getitem__)
     layout = find_layout(file)
-    found = convert_arrays(name, model_shapes(name) | few, file, layout)
-    convs = list(layouts.VGG_M)[:-3] if what == "caffe vgg_m" else [conv for conv, *_ in layouts.vgg_convs(name)]
-    side = 6 if what == "caffe vgg_m" else 7
+    found = convert_arrays(name, wanted, file, layout)
+    side = math.isqrt(inputs // 512)
     cells = np.arange(inputs).reshape(512, side, side)  # fc6's inputs in the files: C, H, W
-    for layer, kernel, bias in zip([*convs, "fc6", "fc7", "fc8"], [*shapes][::2], [*shapes][1::2], strict=True):
+    for layer, kernel, bias in places:
         theirs = arrays[kernel]
         ours = theirs.transpose(2, 3, 1, 0) if theirs.ndim == 4 else theirs.T
         if layer == "fc6":
